@@ -1,0 +1,13 @@
+/* hash: 64-bit FNV-1a (offset basis and prime of the published algorithm). */
+#ifndef LIMINAL_BASE_HASH_H
+#define LIMINAL_BASE_HASH_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define HASH_FNV1A_START	UINT64_C(0xcbf29ce484222325)
+
+/* Hash of BYTES continued from H (HASH_FNV1A_START for a new one). */
+uint64_t hash_fnv1a(uint64_t h, const void *bytes, size_t len);
+
+#endif

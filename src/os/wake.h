@@ -1,0 +1,54 @@
+/*
+ * wake: how a process that put something into another's inbox wakes it.
+ *
+ * Each process that can be woken owns one Unix datagram socket, bound to an abstract name that the
+ * kernel picks (nobody can take it beforehand) and that its board record tells. A
+ * poke is one byte, without blocking. It means "look again", never "one more item"; a
+ * full socket means that the target is awake already.
+ *
+ * The sleeper's side: wake_will_sleep(), look at the inbox once more, poll, then wake_is_awake().
+ * The waker's side: commit, then wake_poke(), which leaves the poke out when the
+ * target is not asleep, because it is then bound to look again before it sleeps.
+ */
+#ifndef LIMINAL_OS_WAKE_H
+#define LIMINAL_OS_WAKE_H
+
+#include <stdint.h>
+
+#include "base/err.h"
+#include "os/board.h"
+
+struct wake {
+	struct board *board;
+	struct board_slot *mine;
+	int fd;			/* poll for reading; owned */
+};
+
+/* Open this process's socket and publish its name in slot SLOT. 0 or ERR_SYSTEM. */
+int	wake_open(struct wake *wake, struct board *board, uint32_t slot, struct err *err);
+void	wake_close(struct wake *wake);
+
+/* Throw away the pokes that have arrived. */
+void	wake_drain(struct wake *wake);
+
+static inline void
+wake_will_sleep(struct wake *wake)
+{
+	atomic_store_explicit(&wake->mine->sleeping, 1, memory_order_seq_cst);
+	atomic_thread_fence(memory_order_seq_cst);
+}
+
+static inline void
+wake_is_awake(struct wake *wake)
+{
+	atomic_store_explicit(&wake->mine->sleeping, 0, memory_order_relaxed);
+}
+
+/* Wake the process of connection CONN_ID (0: the service) in SLOT if it is asleep and still
+ * the one in that slot. Never blocks, never fails: whoever is gone needs no wake. */
+void	wake_poke(struct wake *wake, uint32_t slot, uint64_t conn_id);
+
+/* The same, also when it looks awake; for the keeper after an abnormal end. */
+void	wake_poke_always(struct wake *wake, uint32_t slot, uint64_t conn_id);
+
+#endif
