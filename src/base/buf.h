@@ -25,7 +25,7 @@ buf_len(const struct buf *b)
 static inline uint8_t *
 buf_head(const struct buf *b)
 {
-	return b->data + b->start;
+	return b->data == NULL ? NULL : b->data + b->start;
 }
 
 /* Room for N more bytes at the end; returns where they go, or NULL when out of

@@ -7,6 +7,8 @@
 #ifndef LIMINAL_FORM_CONF_H
 #define LIMINAL_FORM_CONF_H
 
+#include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 
@@ -30,8 +32,9 @@ struct conf {
 	int64_t drain_timeout_ns;
 	enum conf_log_level log_level;
 
-	uint8_t *token;			/* NULL = no authentication */
+	uint8_t *token;			/* NULL = no authentication; never logged or printed */
 	size_t token_len;
+	char *token_file;		/* where it came from; NULL with a token: the environment */
 
 	int64_t reply_timeout_ns;	/* conversation */
 	enum conf_fallback fallback;
@@ -42,6 +45,7 @@ struct conf {
 	uint32_t queue_limit;
 	uint32_t max_attempts;
 	int64_t first_push_delay_ns;
+	bool record;
 
 	uint32_t max_connections;	/* limits */
 	uint32_t max_connections_per_address;	/* 0 = no limit */
@@ -51,6 +55,8 @@ struct conf {
 	uint32_t max_subscriptions;
 	uint32_t max_pushes;
 	uint64_t outbound_bytes;
+
+	uint32_t inactive;		/* for conf_each_inactive only */
 };
 
 /* What came in from outside, in the order of precedence (low to high). */
@@ -63,12 +69,17 @@ struct conf_source {
 /*
  * Read everything into *CONF (to be freed with conf_free in any case). Each error becomes
  * one line on ERRORS, `file:line: text` for the file, `LIMINAL_X: text` for the
- * environment, `-o KEY: text` for overrides. Returns 0, or ERR_INVALID when there was
- * at least one. A file that was named but cannot be read is an error. Keys that this version
- * knows but does not act on yet are reported by conf_each_inactive.
+ * environment, `-o KEY: text` for overrides. Returns 0, ERR_INVALID when there was at
+ * least one, or ERR_NOMEM. Only the setting that wins is checked for its value; what is wrong
+ * with the form of the file (syntax, unknown or repeated keys) is always an error. A file
+ * that was named but cannot be read is an error. Keys that this version knows but does not
+ * act on yet are reported by conf_each_inactive. Not reentrant (libConfuse is not).
  */
 int	conf_load(struct conf *conf, const struct conf_source *source, FILE *errors);
 void	conf_free(struct conf *conf);
+
+/* Write CONF in the syntax of the file, without the token. Read again, it is the same. */
+void	conf_print(const struct conf *conf, FILE *out);
 
 /* Call REPORT for each key that was set and has no effect in this version. */
 void	conf_each_inactive(const struct conf *conf, void (*report)(const char *key));

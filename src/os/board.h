@@ -49,7 +49,7 @@ struct board_slot {
 	_Atomic int64_t write_wait_ns;	/* asked for the write lock at (monotonic); 0 = not waiting */
 	_Atomic int64_t write_txn_ns;	/* has had the write lock since; 0 = has not */
 	_Atomic int64_t read_txn_ns;	/* reads since; 0 = does not */
-	_Atomic uint64_t seen_id;	/* the state up to this id has been looked at */
+	_Atomic uint64_t looked;	/* counts the rounds of its loop: it moves when poked, or hangs */
 	_Atomic uint64_t counters[BOARD_N_COUNTERS];
 } __attribute__((aligned(256)));
 

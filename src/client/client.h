@@ -1,0 +1,164 @@
+/*
+ * client: what the files of libliminal share.
+ *
+ * connection.c owns the life of a connection, address.c how one is reached, pump.c all reading
+ * and writing, conversations.c the set of open conversations; caller.c and worker.c are
+ * the two sides of the protocol that are offered so far (publisher and subscriber will stand
+ * beside them). Nothing outside of the API is visible to programs.
+ *
+ * Always true: what was decoded from `in` or `later` and handed out stays there, at its head,
+ * until client_release(), which every call that reads makes first.
+ */
+#ifndef LIMINAL_CLIENT_CLIENT_H
+#define LIMINAL_CLIENT_CLIENT_H
+
+#include "base/buf.h"
+#include "form/frame.h"
+#include "liminal.h"
+
+#define CLIENT_READ_SIZE	((size_t)64 * 1024)	/* asked of the kernel at once */
+#define CLIENT_READ_MAX		((size_t)1024 * 1024)	/* the same, within a large frame */
+#define CLIENT_WRITE_SIZE	((size_t)64 * 1024)	/* gathered before a write is tried */
+#define CLIENT_KEEP_MEMORY	((size_t)1024 * 1024)	/* that an empty buffer may keep */
+
+/* Bounds of what waits in a buffer; one more frame may go past each of them. Output beyond it is
+ * LIMINAL_BUSY. */
+#define CLIENT_OUTPUT_MAX	((size_t)4 * 1024 * 1024)
+#define CLIENT_INPUT_MAX	((size_t)4 * 1024 * 1024)
+#define CLIENT_LATER_MAX	((size_t)4 * 1024 * 1024)
+
+#define CLIENT_TEXT_SIZE	256
+
+/* What a frame is to the library; several make a mask. */
+enum client_kind {
+	CLIENT_IGNORED = 0,		/* dealt with, or nothing for us */
+	CLIENT_ANSWER = 1 << 0,		/* of an open conversation, but not the asked one */
+	CLIENT_JOB = 1 << 1,
+	CLIENT_ASKED = 1 << 2,		/* an answer of the conversation that liminal_ask waits for */
+	CLIENT_HANDSHAKE = 1 << 3,	/* ConnectAck or ConnectError */
+	CLIENT_REGISTERED = 1 << 4,	/* the acknowledgement of the latest registration */
+	CLIENT_PONG = 1 << 5,		/* of the latest Ping */
+};
+
+enum client_queue { CLIENT_LATER_ANSWERS, CLIENT_LATER_JOBS, CLIENT_N_LATER };
+
+struct client_conversation {
+	uint64_t id;			/* 0 = the place is free */
+	uint64_t opened_by;		/* number of the request that opened it */
+};
+
+/* Open addressing, linear probing; at most three quarters full. */
+struct client_conversations {
+	struct client_conversation *places;	/* SIZE of them, a power of two; NULL if 0 */
+	size_t size, n;
+};
+
+struct liminal {
+	int fd;				/* -1 = not open */
+	int ended;			/* 0, or the status that every call gets from now on */
+	int cannot_write;		/* the peer reads no more; it may have said why before */
+	size_t max_frame;
+	uint8_t *token;
+	size_t token_len;
+	uint32_t capabilities;
+	int kernel_timeout_ms;		/* what SO_RCVTIMEO is set to; 0 = none */
+
+	struct buf in, out;
+	size_t write_at;		/* output length at which the next write is tried */
+	struct buf later[CLIENT_N_LATER];	/* frames that came while another was awaited */
+	struct buf *held;		/* the buffer whose first frame was handed out, or NULL */
+	size_t held_len;
+	size_t need;			/* length of the frame at the head of `in`, if known */
+
+	uint64_t last_request;		/* numbers given out; low 32 bits are the stream id */
+	uint64_t last_conversation;
+	struct client_conversations conversations;
+	uint64_t asked;			/* conversation id, 0 = none */
+	unsigned pongs_due, registrations_due;
+
+	struct liminal_answer answer;	/* what the program is shown */
+	struct liminal_job job;
+
+	uint16_t reason;
+	char text[CLIENT_TEXT_SIZE];
+	char end_text[CLIENT_TEXT_SIZE];
+};
+
+/* How long a call may take. It starts to count when it first has to wait. */
+struct client_wait {
+	int timeout_ms;			/* as the program gave it */
+	int interruptible;		/* a signal ends the wait */
+	int64_t deadline_ns;		/* 0 = not started; INT64_MAX = never */
+};
+
+static inline struct client_wait
+client_wait_for(int timeout_ms)
+{
+	return (struct client_wait){ .timeout_ms = timeout_ms };
+}
+
+/* ---- connection.c ---- */
+
+/* Remember what went wrong; returns STATUS. Control characters become spaces. */
+int	client_fail(struct liminal *conn, int status, const char *fmt, ...)
+	    __attribute__((format(printf, 3, 4)));
+
+/* The server's refusal: LIMINAL_REFUSED with its reason and text. */
+int	client_refused(struct liminal *conn, uint16_t reason, const struct frame_view *text);
+
+/* The connection is over: STATUS for this call and every later one. */
+int	client_end(struct liminal *conn, int status, const char *fmt, ...)
+	    __attribute__((format(printf, 3, 4)));
+
+/* LIMINAL_OK if it is open, else how it ended. */
+int	client_check(struct liminal *conn);
+
+/* ---- address.c ---- */
+
+/* Set conn->fd to a connected blocking socket. */
+int	client_connect(struct liminal *conn, const char *address, struct client_wait *wait);
+
+/* ---- pump.c ---- */
+
+/* Nanoseconds of the monotonic clock when WAIT is over; starts it. */
+int64_t	client_deadline(struct client_wait *wait);
+
+/* Give up what was handed out. */
+void	client_release(struct liminal *conn);
+
+/* Append FRAME to the output. LIMINAL_BUSY when it is full, LIMINAL_INVALID when it is larger than
+ * allowed, LIMINAL_NOMEM, or the connection's end. */
+int	client_send(struct liminal *conn, const struct frame *frame);
+
+/* The same for what must not be lost to a full buffer, because it makes things fewer. */
+int	client_send_always(struct liminal *conn, const struct frame *frame);
+
+/* Write what goes without waiting. */
+void	client_write(struct liminal *conn);
+
+/* The next frame of one of the WANTED kinds; the others are set aside or dealt with. *KIND (may be
+ * NULL) says which. The frame's views are valid until client_release(). */
+int	client_next(struct liminal *conn, int wanted, struct client_wait *wait,
+	    struct frame *frame, enum client_kind *kind);
+
+/* ---- conversations.c ---- */
+
+/* 0, or -1 when out of memory. ID is new. */
+int	client_conversations_add(struct client_conversations *set, uint64_t id,
+	    uint64_t opened_by);
+/* NULL when it is not open. */
+const struct client_conversation *client_conversations_find(
+	    const struct client_conversations *set, uint64_t id);
+void	client_conversations_remove(struct client_conversations *set, uint64_t id);
+void	client_conversations_free(struct client_conversations *set);
+
+/* ---- caller.c and worker.c ---- */
+
+/* Number of the request that was sent on STREAM. */
+uint64_t client_request_of_stream(const struct liminal *conn, uint32_t stream);
+
+/* Fill conn->answer, conn->job from a frame of that kind. */
+void	client_show_answer(struct liminal *conn, const struct frame *frame);
+void	client_show_job(struct liminal *conn, const struct frame *frame);
+
+#endif

@@ -1,0 +1,122 @@
+/*
+ * The list of what is wrong, and the settings as text. Errors are kept until all is read, so
+ * that those of the file come out in the order of its lines.
+ */
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "form/conf_parts.h"
+
+void
+conf_error_add(struct conf_reading *r, enum conf_origin origin, int line, const char *fmt, ...)
+{
+	struct conf_error *more, *e;
+	va_list ap;
+	char *p;
+	int rc;
+
+	more = realloc(r->errors, (r->n_errors + 1) * sizeof *more);
+	if (more == NULL) {
+		r->nomem = true;
+		return;
+	}
+	r->errors = more;
+	e = &more[r->n_errors];
+	va_start(ap, fmt);
+	rc = vasprintf(&e->text, fmt, ap);
+	va_end(ap);
+	if (rc < 0) {
+		r->nomem = true;
+		return;
+	}
+	for (p = e->text; *p != '\0'; p++)	/* one error is one line, whatever was read */
+		if ((unsigned char)*p < 0x20 || *p == 0x7f)
+			*p = '?';
+	e->origin = origin;
+	e->line = line;
+	e->seq = r->n_errors++;
+}
+
+bool
+conf_error_at(const struct conf_reading *r, int line)
+{
+	unsigned i;
+
+	for (i = 0; i < r->n_errors; i++)
+		if (r->errors[i].origin == CONF_FROM_FILE && r->errors[i].line == line)
+			return true;
+	return false;
+}
+
+static int
+error_compare(const void *va, const void *vb)
+{
+	const struct conf_error *a = va, *b = vb;
+
+	if (a->origin != b->origin)
+		return a->origin < b->origin ? -1 : 1;
+	if (a->line != b->line)
+		return a->line < b->line ? -1 : 1;
+	return a->seq < b->seq ? -1 : 1;
+}
+
+void
+conf_error_print(struct conf_reading *r, FILE *out)
+{
+	unsigned i;
+
+	if (r->n_errors > 0)
+		qsort(r->errors, r->n_errors, sizeof *r->errors, error_compare);
+	for (i = 0; i < r->n_errors; i++) {
+		if (r->errors[i].origin == CONF_FROM_FILE) {
+			fprintf(out, "%s:", r->file);
+			if (r->errors[i].line > 0)
+				fprintf(out, "%d:", r->errors[i].line);
+			fputc(' ', out);
+		}
+		fprintf(out, "%s\n", r->errors[i].text);
+	}
+	if (r->nomem)
+		fputs("configuration: out of memory\n", out);
+}
+
+void
+conf_error_free(struct conf_reading *r)
+{
+	unsigned i;
+
+	for (i = 0; i < r->n_errors; i++)
+		free(r->errors[i].text);
+	free(r->errors);
+}
+
+void
+conf_setting_reset(struct conf_setting *setting)
+{
+	unsigned i;
+
+	for (i = 0; i < setting->n; i++)
+		free(setting->values[i]);
+	free(setting->values);
+	free(setting->lines);
+	memset(setting, 0, sizeof *setting);
+}
+
+int
+conf_setting_add(struct conf_setting *setting, const char *value, int line)
+{
+	char **values;
+	int *lines;
+
+	values = realloc(setting->values, (setting->n + 1) * sizeof *values);
+	if (values != NULL)
+		setting->values = values;
+	lines = realloc(setting->lines, (setting->n + 1) * sizeof *lines);
+	if (lines != NULL)
+		setting->lines = lines;
+	if (values == NULL || lines == NULL || (values[setting->n] = strdup(value)) == NULL)
+		return -1;
+	lines[setting->n++] = line;
+	return 0;
+}

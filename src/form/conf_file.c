@@ -1,0 +1,233 @@
+/*
+ * conf_file: the configuration file. The only file that knows libConfuse, which reads one
+ * piece (conf_scan) at a time: every key is declared as text, so that no value can make it
+ * stop, and what the text means is left to conf_value.
+ *
+ * libConfuse's callbacks carry no pointer of ours and its lexer is one per process: hence
+ * the static below, set only during conf_setting_parse.
+ */
+#include <confuse.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "form/conf_parts.h"
+
+#define FILE_MAX	(1024 * 1024)
+
+static struct {
+	const struct conf_key *key;	/* NULL = any value is out of place */
+	struct conf_setting *setting;
+	int line;			/* of the first of the text */
+	int bad_line;
+	bool failed, nomem;
+	char message[256];
+} parsing;
+
+static void __attribute__((format(printf, 2, 0)))
+on_error(cfg_t *cfg, const char *fmt, va_list ap)
+{
+	if (parsing.failed)
+		return;
+	parsing.failed = true;
+	parsing.bad_line = parsing.line + cfg->line - 1;
+	vsnprintf(parsing.message, sizeof parsing.message, fmt, ap);
+	if (strcmp(parsing.message, "premature end of file") == 0)
+		snprintf(parsing.message, sizeof parsing.message,
+		    "unfinished: a value or a closing brace is missing");
+}
+
+static int
+on_value(cfg_t *cfg, cfg_opt_t *opt, const char *value, void *result)
+{
+	*(const char **)result = value;
+	if (parsing.key == NULL || strcmp(opt->name, parsing.key->name) != 0) {
+		cfg_error(cfg, "unexpected '%s'", opt->name);
+		return -1;
+	}
+	if (conf_setting_add(parsing.setting, value, parsing.line + cfg->line - 1) < 0) {
+		parsing.nomem = true;
+		return -1;
+	}
+	return 0;
+}
+
+/* The keys of one section, as libConfuse wants them. */
+static void
+options_fill(cfg_opt_t *options, const char *section)
+{
+	const cfg_opt_t end = CFG_END();
+	unsigned i, n = 0;
+
+	for (i = 0; i < conf_n_keys; i++) {
+		const cfg_opt_t one = CFG_STR_CB(conf_keys[i].name, NULL, CFGF_NODEFAULT,
+		    on_value);
+		const cfg_opt_t list = CFG_STR_LIST_CB(conf_keys[i].name, NULL, CFGF_NODEFAULT,
+		    on_value);
+
+		if (section == NULL ? conf_keys[i].section != NULL :
+		    conf_keys[i].section == NULL || strcmp(conf_keys[i].section, section) != 0)
+			continue;
+		options[n++] = conf_keys[i].kind == CONF_KIND_ADDRESSES ? list : one;
+	}
+	options[n] = end;
+}
+
+/* Have libConfuse read TEXT. KEY NULL: it is stray, and SECTION says where. */
+static void
+parse(const char *section, const struct conf_key *key, const char *text, int line,
+    struct conf_setting *setting)
+{
+	cfg_opt_t options[CONF_MAX_KEYS + 1];
+	cfg_t *cfg;
+
+	memset(&parsing, 0, sizeof parsing);
+	parsing.key = key;
+	parsing.setting = setting;
+	parsing.line = line;
+	options_fill(options, section);
+	cfg = cfg_init(options, CFGF_NONE);
+	if (cfg == NULL) {
+		parsing.nomem = true;
+		return;
+	}
+	cfg_set_error_function(cfg, on_error);
+	if (cfg_parse_buf(cfg, text) != CFG_SUCCESS && !parsing.failed && !parsing.nomem) {
+		parsing.failed = true;
+		parsing.bad_line = line;
+		snprintf(parsing.message, sizeof parsing.message, "syntax error");
+	}
+	cfg_free(cfg);
+}
+
+/* TEXT is `name = value`. 0, or -1 with parsing.message or nomem set. */
+int
+conf_setting_parse(struct conf_reading *r, const struct conf_key *key, const char *text,
+    int line, struct conf_setting *setting)
+{
+	parse(key->section, key, text, line, setting);
+	if (parsing.nomem)
+		r->nomem = true;
+	if (parsing.nomem || parsing.failed)
+		return -1;
+	return 0;
+}
+
+static void
+error_syntax(struct conf_reading *r, const char *where)
+{
+	if (!r->nomem && !conf_error_at(r, parsing.bad_line))
+		conf_error_add(r, CONF_FROM_FILE, parsing.bad_line, "%s: %s", where,
+		    parsing.message);
+}
+
+static void
+piece_stray(struct conf_reading *r, const struct conf_piece *piece)
+{
+	struct conf_setting none = { .n = 0 };
+
+	parse(piece->section, NULL, piece->text, piece->line, &none);
+	if (parsing.nomem)
+		r->nomem = true;
+	if (!parsing.failed) {
+		parsing.bad_line = piece->line;
+		snprintf(parsing.message, sizeof parsing.message, "syntax error");
+	}
+	error_syntax(r, piece->text);
+}
+
+/* Add NEXT to the values that the key has, for += */
+static void
+setting_append(struct conf_reading *r, struct conf_setting *setting,
+    const struct conf_setting *next)
+{
+	unsigned i;
+
+	for (i = 0; i < next->n; i++)
+		if (conf_setting_add(setting, next->values[i], next->lines[i]) < 0)
+			r->nomem = true;
+}
+
+static void
+piece_read(struct conf_reading *r, const struct conf_piece *piece)
+{
+	int index = conf_key_find(piece->section, piece->name);
+	struct conf_setting *setting, next = { .origin = CONF_FROM_FILE };
+
+	if (index < 0) {
+		conf_error_add(r, CONF_FROM_FILE, piece->line, "unknown key '%s'%s%s%s",
+		    piece->name, piece->section != NULL ? " in section '" : "",
+		    piece->section != NULL ? piece->section : "",
+		    piece->section != NULL ? "'" : "");
+		return;
+	}
+	setting = &r->settings[index];
+	next.line = piece->line;
+	if (conf_setting_parse(r, &conf_keys[index], piece->text, piece->line, &next) < 0) {
+		error_syntax(r, piece->name);
+		next.broken = true;
+	}
+	if (setting->origin == CONF_FROM_DEFAULT) {
+		*setting = next;
+		return;
+	}
+	if (piece->append) {
+		setting_append(r, setting, &next);
+		setting->broken |= next.broken;
+	} else
+		conf_error_add(r, CONF_FROM_FILE, piece->line,
+		    "'%s' is repeated (first in line %d)", piece->name, setting->line);
+	conf_setting_reset(&next);
+}
+
+/* The whole file with a NUL at its end, or NULL with the error added. */
+static char *
+file_slurp(struct conf_reading *r)
+{
+	char *text = NULL;
+	FILE *fp;
+	size_t n;
+
+	fp = fopen(r->file, "re");
+	if (fp == NULL || (text = malloc(FILE_MAX + 1)) == NULL) {
+		conf_error_add(r, CONF_FROM_FILE, 0, "%s", strerror(errno));
+		goto out;
+	}
+	n = fread(text, 1, FILE_MAX + 1, fp);
+	if (ferror(fp))
+		conf_error_add(r, CONF_FROM_FILE, 0, "%s", strerror(errno));
+	else if (n > FILE_MAX)
+		conf_error_add(r, CONF_FROM_FILE, 0, "longer than %d bytes", FILE_MAX);
+	else if (memchr(text, '\0', n) != NULL)
+		conf_error_add(r, CONF_FROM_FILE, 0, "not a text file (it has NUL bytes)");
+	else {
+		text[n] = '\0';
+		fclose(fp);
+		return text;
+	}
+out:
+	if (fp != NULL)
+		fclose(fp);
+	free(text);
+	return NULL;
+}
+
+void
+conf_file_read(struct conf_reading *r)
+{
+	struct conf_pieces pieces = { NULL, 0 };
+	char *text = file_slurp(r);
+	unsigned i;
+
+	if (text == NULL)
+		return;
+	conf_scan(r, text, &pieces);
+	for (i = 0; i < pieces.n && !r->nomem; i++) {
+		if (pieces.v[i].name == NULL)
+			piece_stray(r, &pieces.v[i]);
+		else
+			piece_read(r, &pieces.v[i]);
+	}
+	conf_scan_free(&pieces);
+	free(text);
+}

@@ -1,0 +1,66 @@
+/*
+ * record: structured rows as tpl images behind a checked header.
+ *
+ * The only place that sees tpl, which must never see bytes that a peer wrote or that were not
+ * checked: every image is preceded by magic, kind, version, length and checksum. Lists are
+ * kept in the wire's vec(string) form, which needs no tpl array.
+ *
+ * To change a record: change the struct, its format string and its version together. The state
+ * is emptied at each start; a record that outlives one keeps its old reader under its old
+ * version.
+ */
+#ifndef LIMINAL_FORM_RECORD_H
+#define LIMINAL_FORM_RECORD_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/buf.h"
+#include "form/frame.h"
+
+/* What a worker declared (systems.md C1, D2). The views are the caller's when packing; when
+ * unpacked they point into OWNED. */
+struct record_registration {
+	struct frame_vec namespaces;
+	struct frame_view task_queue;
+	struct frame_opt_view node;
+	struct frame_vec activity_types;	/* empty = all */
+	struct frame_view identity;
+	uint32_t max_concurrent;
+	uint64_t sequence;		/* differs between registrations; for caches */
+	int64_t since_ns;		/* real time */
+	struct frame_view pools;	/* pool ids, uint64_t each, in the order of namespaces */
+	void *owned[6];
+};
+
+enum record_phase {		/* systems.md F1 */
+	RECORD_CREATED, RECORD_ACTIVE, RECORD_COMPLETING, RECORD_CLOSED, RECORD_FAILED
+};
+enum record_participant {
+	RECORD_POOL, RECORD_CONNECTION, RECORD_ECHO
+};
+
+struct record_conversation {
+	struct frame_view subject;
+	struct frame_view uuid;		/* text */
+	uint32_t phase;			/* enum record_phase */
+	uint32_t participant;		/* enum record_participant */
+	uint64_t target;		/* conn id, for RECORD_CONNECTION */
+	int64_t since_ns;		/* real time */
+	void *owned[2];
+};
+
+extern const char *const record_phase_names[];
+extern const char *const record_participant_names[];
+
+/* Append the image to OUT. 0 or ERR_NOMEM. */
+int	record_pack_registration(const struct record_registration *in, struct buf *out);
+int	record_pack_conversation(const struct record_conversation *in, struct buf *out);
+
+/* 0, ERR_NOMEM or ERR_CORRUPT; free the result in case of 0. */
+int	record_unpack_registration(const void *image, size_t len, struct record_registration *out);
+int	record_unpack_conversation(const void *image, size_t len, struct record_conversation *out);
+void	record_free_registration(struct record_registration *record);
+void	record_free_conversation(struct record_conversation *record);
+
+#endif

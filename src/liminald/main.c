@@ -1,0 +1,214 @@
+/*
+ * liminald: options, configuration, and the way to a running master.
+ *
+ * The order matters: the lock before anything is changed, the addresses before the privileges
+ * are dropped, the state environment before the first fork.
+ */
+#include <sys/types.h>
+
+#include <bsd/stdlib.h>
+#include <bsd/unistd.h>
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "form/conf.h"
+#include "liminald/limits.h"
+#include "liminald/master.h"
+#include "os/process.h"
+#include "os/rundir.h"
+#include "os/user.h"
+#include "role/role.h"
+#include "state/state.h"
+
+/* What service scripts hold on to. */
+enum main_exit {
+	MAIN_EXIT_OK = 0,
+	MAIN_EXIT_CONFIGURATION = 1,
+	MAIN_EXIT_USAGE = 2,
+	MAIN_EXIT_ENVIRONMENT = 3,	/* an address or a directory cannot be used */
+	MAIN_EXIT_INTERNAL = 70,
+};
+
+#define MAIN_OVERRIDES_MAX 64
+
+struct main_options {
+	int foreground, check_only, version, help;
+	const char *file;
+	char *overrides[MAIN_OVERRIDES_MAX];
+	unsigned n_overrides;
+};
+
+static const struct master_roles main_roles = {
+	.connection = connection_main,
+	.keeper = keeper_main,
+};
+
+static const char main_usage[] =
+    "usage: liminald -f [-c FILE] [-o KEY=VALUE]...\n"
+    "       liminald -t [-c FILE] [-o KEY=VALUE]...\n"
+    "       liminald -V | -h\n"
+    "  -f            run in the foreground, log to standard error\n"
+    "  -c FILE       configuration (default " CONF_DEFAULT_FILE ")\n"
+    "  -t            check the configuration and exit\n"
+    "  -o KEY=VALUE  override one top-level key; repeatable\n"
+    "  -V            print the version\n"
+    "  -h            print this\n";
+
+static int
+main_parse(struct main_options *options, int argc, char **argv)
+{
+	int c;
+
+	while ((c = getopt(argc, argv, "+fc:to:Vh")) != -1) {
+		switch (c) {
+		case 'f':
+			options->foreground = 1;
+			break;
+		case 'c':
+			options->file = optarg;
+			break;
+		case 't':
+			options->check_only = 1;
+			break;
+		case 'o':
+			if (options->n_overrides == MAIN_OVERRIDES_MAX) {
+				fprintf(stderr, "liminald: more than %d times -o\n",
+				    MAIN_OVERRIDES_MAX);
+				return -1;
+			}
+			options->overrides[options->n_overrides++] = optarg;
+			break;
+		case 'V':
+			options->version = 1;
+			break;
+		case 'h':
+			options->help = 1;
+			break;
+		default:
+			return -1;
+		}
+	}
+	if (optind != argc) {
+		fprintf(stderr, "liminald: %s: unexpected argument\n", argv[optind]);
+		return -1;
+	}
+	return 0;
+}
+
+static void
+main_warn_inactive(const char *key)
+{
+	log_warnx("configuration key=%s has no effect in this version", key);
+}
+
+/* Whom to become; *USER stays untouched and 0 is returned when that is nobody else. */
+static int
+main_find_user(const struct conf *conf, struct user *user, struct err *err)
+{
+	if (geteuid() != 0) {
+		if (conf->user != NULL)
+			log_debug("user=%s ignored: not started as root", conf->user);
+		return 0;
+	}
+	if (conf->user == NULL) {
+		log_warnx("running as root: set user to the account that liminald shall use");
+		return 0;
+	}
+	return user_find(user, conf->user, err);
+}
+
+/* Everything that can fail because of where we are; nothing has been forked yet. */
+static int
+main_prepare(struct master *master, const struct conf *conf, int *lock_fd, struct err *err)
+{
+	struct user user = { .uid = (uid_t)-1, .gid = (gid_t)-1 };
+	int rc;
+
+	rc = main_find_user(conf, &user, err);
+	if (rc != 0)
+		return rc;
+	rc = rundir_open(conf->runtime_dir, user.uid, user.gid, lock_fd, err);
+	if (rc != 0)
+		return rc;
+	rc = master_init(master, conf, &main_roles, *lock_fd, err);
+	if (rc != 0)
+		return rc;
+	rc = master_listen(master, err);
+	if (rc != 0)
+		return rc;
+	process_shun_oom_killer(&master->family);
+	if (user.uid != (uid_t)-1) {
+		rc = user_become(&user, err);
+		if (rc != 0)
+			return rc;
+	}
+	limits_check(conf->max_connections);
+	return state_create(conf->runtime_dir, slots_needed(conf->max_connections), err);
+}
+
+static int
+main_run(const struct conf *conf)
+{
+	static struct master master;
+	struct err err = { 0 };
+	int lock_fd = -1, status;
+
+	if (main_prepare(&master, conf, &lock_fd, &err) != 0) {
+		log_errorx("%s", err.text);
+		status = MAIN_EXIT_ENVIRONMENT;
+	} else if (master_start(&master, &err) != 0) {
+		log_errorx("%s", err.text);
+		status = MAIN_EXIT_INTERNAL;
+	} else {
+		status = master_run(&master);
+	}
+	master_fini(&master);
+	if (lock_fd != -1)
+		rundir_close(lock_fd);
+	return status;
+}
+
+int
+main(int argc, char **argv, char **envp)
+{
+	struct main_options options = { 0 };
+	struct conf_source source;
+	struct conf conf;
+	int status;
+
+	setproctitle_init(argc, argv, envp);
+	if (process_fill_standard_fds() == -1)
+		return MAIN_EXIT_INTERNAL;
+	if (main_parse(&options, argc, argv) == -1) {
+		fputs(main_usage, stderr);
+		return MAIN_EXIT_USAGE;
+	}
+	if (options.help || options.version) {
+		fputs(options.help ? main_usage : "liminald " LIMINAL_VERSION "\n", stdout);
+		return fflush(stdout) == 0 ? MAIN_EXIT_OK : MAIN_EXIT_INTERNAL;
+	}
+	if (!options.foreground && !options.check_only) {
+		fputs("liminald: daemon mode is not in this version; let a supervisor run "
+		    "\"liminald -f\"\n", stderr);
+		return MAIN_EXIT_USAGE;
+	}
+	source = (struct conf_source){ .file = options.file, .overrides = options.overrides,
+	    .n_overrides = options.n_overrides };
+	if (conf_load(&conf, &source, stderr) != 0) {
+		conf_free(&conf);
+		return MAIN_EXIT_CONFIGURATION;
+	}
+	status = MAIN_EXIT_OK;
+	if (!options.check_only) {
+		log_set_level((enum log_level)conf.log_level);
+		log_set_name("master");
+		setproctitle("master");
+		conf_each_inactive(&conf, main_warn_inactive);
+		status = main_run(&conf);
+	}
+	conf_free(&conf);
+	return status;
+}

@@ -1,0 +1,189 @@
+/* process: see process.h. */
+#include <sys/prctl.h>
+#include <sys/resource.h>
+
+#include <bsd/unistd.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "os/process.h"
+#include "os/signals.h"
+
+#define PROCESS_OOM_FILE	"/proc/self/oom_score_adj"
+
+/* The master goes last: without it nobody cleans up. The same value that the service unit
+ * sets; -1000 would exempt it from killing altogether, even when it is the one that leaks. */
+#define PROCESS_OOM_MASTER	"-900"
+
+int
+process_init(struct process_family *family, int lock_fd, struct err *err)
+{
+	int fds[2];
+
+	*family = (struct process_family){ .master = getpid(), .lock_fd = lock_fd };
+	if (pipe2(fds, O_CLOEXEC) == -1)
+		return err_sys(err, errno, "pipe for the watch on the master");
+	family->watch_fd = fds[0];
+	family->watch_master_fd = fds[1];
+	/* Inherited by every child, and cheaper to say once. */
+	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == -1)
+		return err_sys(err, errno, "no_new_privs");
+	return 0;
+}
+
+void
+process_fini(struct process_family *family)
+{
+	close(family->watch_fd);
+	close(family->watch_master_fd);
+}
+
+static int
+process_write_file(const char *path, const char *text)
+{
+	int fd = open(path, O_WRONLY | O_CLOEXEC), ok;
+
+	if (fd == -1)
+		return -1;
+	ok = write(fd, text, strlen(text)) == (ssize_t)strlen(text);
+	close(fd);
+	return ok ? 0 : -1;
+}
+
+static long
+process_read_oom_score(void)
+{
+	char text[16] = "";
+	int fd = open(PROCESS_OOM_FILE, O_RDONLY | O_CLOEXEC);
+
+	if (fd == -1)
+		return 0;
+	if (read(fd, text, sizeof(text) - 1) < 0)
+		text[0] = '\0';
+	close(fd);
+	return strtol(text, NULL, 10);
+}
+
+void
+process_shun_oom_killer(struct process_family *family)
+{
+	if (process_read_oom_score() >= 0)
+		(void)process_write_file(PROCESS_OOM_FILE, PROCESS_OOM_MASTER);
+	/* A service manager may have lowered it before. */
+	family->oom_is_lowered = process_read_oom_score() < 0;
+}
+
+/* Close every descriptor from 3 on but the N in KEEP (sorted here). */
+static void
+process_close_all_but(int *keep, int n)
+{
+	unsigned from = STDERR_FILENO + 1;
+
+	for (int i = 1; i < n; i++)
+		for (int j = i; j > 0 && keep[j] < keep[j - 1]; j--) {
+			int swap = keep[j];
+
+			keep[j] = keep[j - 1];
+			keep[j - 1] = swap;
+		}
+	for (int i = 0; i < n; i++) {
+		if (keep[i] < (int)from)
+			continue;
+		if (keep[i] > (int)from &&
+		    close_range(from, (unsigned)keep[i] - 1, 0) == -1)
+			for (int fd = (int)from; fd < keep[i]; fd++)
+				close(fd);
+		from = (unsigned)keep[i] + 1;
+	}
+	if (close_range(from, UINT_MAX, 0) == -1)
+		closefrom((int)from);	/* an old kernel or a strict sandbox */
+}
+
+static int
+process_set_up_child(const struct process_family *family, const struct process_child *child)
+{
+	int keep[] = { family->lock_fd, family->watch_fd, child->keep_fd };
+	char name[24];
+
+	/* Its own group before the mask opens: a terminal's ^C is the master's business. */
+	if (setpgid(0, 0) == -1)
+		return -1;
+	signals_reset_child();
+	process_close_all_but(keep, 3);
+
+	/* The master may have died before the first line had its effect; it is never assumed
+	 * that an orphan's parent is pid 1. */
+	if (prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) == -1)
+		return -1;
+	if (getppid() != family->master)
+		_exit(child->failure_status);
+
+	if (family->oom_is_lowered)
+		(void)process_write_file(PROCESS_OOM_FILE, "0");
+	if (child->conn_id != 0) {
+		snprintf(name, sizeof(name), "%llu", (unsigned long long)child->conn_id);
+		setproctitle("%s %s", name, child->title);
+		log_set_name(name);
+	} else {
+		setproctitle("%s", child->title);
+		log_set_name(child->title);
+	}
+	return board_own(child->board, child->slot);
+}
+
+pid_t
+process_fork(const struct process_family *family, const struct process_child *child)
+{
+	pid_t pid = fork();
+
+	if (pid != 0)
+		return pid;
+	if (process_set_up_child(family, child) == -1) {
+		log_warn("child set-up failed");
+		_exit(child->failure_status);
+	}
+	return 0;
+}
+
+char
+process_state(pid_t pid)
+{
+	char path[40], text[512];
+	const char *end;
+	ssize_t n;
+	int fd;
+
+	snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd == -1)
+		return 0;
+	n = read(fd, text, sizeof(text) - 1);
+	close(fd);
+	if (n <= 0)
+		return 0;
+	text[n] = '\0';
+	/* The name in parentheses may itself contain any of these characters. */
+	end = strrchr(text, ')');
+	return end != NULL && end[1] == ' ' ? end[2] : 0;
+}
+
+int
+process_fill_standard_fds(void)
+{
+	int fd;
+
+	do
+		fd = open("/dev/null", O_RDWR);
+	while (fd >= 0 && fd <= STDERR_FILENO);
+	if (fd == -1)
+		return -1;
+	close(fd);
+	return 0;
+}

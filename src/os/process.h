@@ -1,0 +1,57 @@
+/*
+ * process: the only place that forks.
+ *
+ * Owns the order of the set-up in a child. A child has its own process group, none of the
+ * master's descriptors but the lock and the watch on the master, and dies with the
+ * master: the kernel kills it (PR_SET_PDEATHSIG), and where that fails it reads
+ * end-of-file from the watch. The lock is kept on purpose: a new master refuses to
+ * start while a process of the old one is alive.
+ *
+ * The parent must be single-threaded and must not hold an LMDB environment.
+ */
+#ifndef LIMINAL_OS_PROCESS_H
+#define LIMINAL_OS_PROCESS_H
+
+#include <sys/types.h>
+
+#include <stdint.h>
+
+#include "base/err.h"
+#include "os/board.h"
+
+/* What the master and all its children have in common. */
+struct process_family {
+	pid_t master;
+	int lock_fd;		/* kept by the children; -1 = none */
+	int watch_fd;		/* read end of the watch, for the children */
+	int watch_master_fd;	/* the end whose closing tells them; never written to */
+	int oom_is_lowered;	/* children have to raise theirs again */
+};
+
+struct process_child {
+	struct board *board;
+	uint32_t slot;
+	uint64_t conn_id;	/* 0 for a service */
+	const char *title;	/* "keeper", or a connection's peer */
+	int keep_fd;		/* the child's own descriptor */
+	int failure_status;	/* to exit with when the set-up fails */
+};
+
+/* In the master, once, before the first fork. Children will not gain privileges. */
+int	process_init(struct process_family *family, int lock_fd, struct err *err);
+void	process_fini(struct process_family *family);
+
+/* Make the out-of-memory killer look elsewhere first, if this process may. */
+void	process_shun_oom_killer(struct process_family *family);
+
+/* fork(2). In the child everything common is done when it returns 0; it must leave by
+ * _exit(2). -1 with errno: there is no child. */
+pid_t	process_fork(const struct process_family *family, const struct process_child *child);
+
+/* The state letter of /proc/PID/stat ('R', 'S', 'T', ...), or 0 when unknown. */
+char	process_state(pid_t pid);
+
+/* Make sure that descriptors 0, 1 and 2 are open, so that no socket ever gets their numbers. */
+int	process_fill_standard_fds(void);
+
+#endif

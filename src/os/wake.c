@@ -1,0 +1,99 @@
+/* wake: see wake.h. */
+#include <sys/socket.h>
+#include <sys/un.h>
+
+#include <errno.h>
+#include <stddef.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "os/wake.h"
+
+/* More pokes than this at once are left for the next turn. */
+#define WAKE_DRAIN_MAX 64
+
+_Static_assert(BOARD_WAKE_NAME_SIZE <= sizeof(((struct board_slot *)0)->wake_name),
+    "a wake name fits its record");
+
+int
+wake_open(struct wake *wake, struct board *board, uint32_t slot, struct err *err)
+{
+	struct sockaddr_un sun = { .sun_family = AF_UNIX };
+	socklen_t len = sizeof(sun);
+	int saved;
+
+	wake->board = board;
+	wake->mine = &board->slots[slot];
+	wake->fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	if (wake->fd == -1)
+		return err_sys(err, errno, "wake socket");
+	/* An address of the family alone makes the kernel choose a free abstract name. */
+	if (bind(wake->fd, (struct sockaddr *)&sun, sizeof(sa_family_t)) == -1 ||
+	    getsockname(wake->fd, (struct sockaddr *)&sun, &len) == -1) {
+		saved = errno;
+		close(wake->fd);
+		wake->fd = -1;
+		return err_sys(err, saved, "wake socket name");
+	}
+	if (len != offsetof(struct sockaddr_un, sun_path) + BOARD_WAKE_NAME_SIZE) {
+		close(wake->fd);
+		wake->fd = -1;
+		return err_set(err, ERR_SYSTEM, "wake socket name has an unexpected length");
+	}
+	memcpy(wake->mine->wake_name, sun.sun_path, BOARD_WAKE_NAME_SIZE);
+	atomic_store_explicit(&wake->mine->wake_ready, 1, memory_order_release);
+	return 0;
+}
+
+void
+wake_close(struct wake *wake)
+{
+	if (wake->fd == -1)
+		return;
+	atomic_store(&wake->mine->wake_ready, 0);
+	close(wake->fd);
+	wake->fd = -1;
+}
+
+void
+wake_drain(struct wake *wake)
+{
+	char pokes[8];
+
+	for (int i = 0; i < WAKE_DRAIN_MAX; i++)
+		if (recv(wake->fd, pokes, sizeof(pokes), MSG_DONTWAIT) == -1)
+			return;
+}
+
+static void
+wake_send(struct wake *wake, const struct board_slot *target, uint64_t conn_id)
+{
+	struct sockaddr_un sun = { .sun_family = AF_UNIX };
+
+	if (!atomic_load_explicit(&target->wake_ready, memory_order_acquire))
+		return;	/* it looks at its inbox after it has opened its socket */
+	memcpy(sun.sun_path, target->wake_name, BOARD_WAKE_NAME_SIZE);
+	if (atomic_load(&target->conn_id) != conn_id)
+		return;
+	/* Every failure is an answer: it is gone (ECONNREFUSED) or awake already (EAGAIN). */
+	(void)sendto(wake->fd, "", 1, MSG_DONTWAIT | MSG_NOSIGNAL, (struct sockaddr *)&sun,
+	    offsetof(struct sockaddr_un, sun_path) + BOARD_WAKE_NAME_SIZE);
+}
+
+void
+wake_poke(struct wake *wake, uint32_t slot, uint64_t conn_id)
+{
+	const struct board_slot *target = &wake->board->slots[slot];
+
+	/* Against the fence of wake_will_sleep(): either this sees that the target sleeps, or the
+	 * target's last look at its inbox sees what was committed before this. */
+	atomic_thread_fence(memory_order_seq_cst);
+	if (atomic_load_explicit(&target->sleeping, memory_order_relaxed))
+		wake_send(wake, target, conn_id);
+}
+
+void
+wake_poke_always(struct wake *wake, uint32_t slot, uint64_t conn_id)
+{
+	wake_send(wake, &wake->board->slots[slot], conn_id);
+}

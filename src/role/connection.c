@@ -1,0 +1,457 @@
+/*
+ * The life of one connection's process: its loop, its socket, its end.
+ *
+ * It never blocks but in its one poll, so that it looks at its inbox as soon as it is woken. A
+ * client that does not read is cut off when limits outbound_bytes wait for it.
+ */
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "role/connection.h"
+#include "state/end.h"
+
+/* What one read takes; a frame that needs more gets more. */
+#define CONNECTION_READ		(64 * 1024)
+/* Buffers of an idle connection keep at most this. */
+#define CONNECTION_KEEP		4096
+/* When nothing has happened for so long, what was read is removed and memory given back. One
+ * timer after work, none for the idle. */
+#define CONNECTION_TIDY_NS	(5 * CLOCK_MS)
+/* How long the end waits for the peer to take its last answers. */
+#define CONNECTION_LINGER_NS	(500 * CLOCK_MS)
+
+static volatile sig_atomic_t connection_terminated;
+
+static void
+connection_on_term(int sig)
+{
+	(void)sig;
+	connection_terminated = 1;
+}
+
+void
+connection_end(struct connection *c, int exit_status, const char *fmt, ...)
+{
+	va_list ap;
+
+	if (c->is_ending)
+		return;
+	c->is_ending = 1;
+	c->exit_status = exit_status;
+	va_start(ap, fmt);
+	vsnprintf(c->end_reason, sizeof c->end_reason, fmt, ap);
+	va_end(ap);
+}
+
+void
+connection_send(struct connection *c, const struct frame *frame)
+{
+	if (frame_encode(&c->out, frame) != 0)
+		connection_end(c, ROLE_EXIT_SYSTEM, "out of memory for the output");
+	c->frames_out++;
+}
+
+/* Send what the socket takes. */
+static void
+connection_flush(struct connection *c)
+{
+	ssize_t n;
+
+	while (buf_len(&c->out) > 0) {
+		n = send(c->peer->fd, buf_head(&c->out), buf_len(&c->out),
+		    MSG_NOSIGNAL | MSG_DONTWAIT);
+		if (n >= 0) {
+			buf_consume(&c->out, (size_t)n);
+			continue;
+		}
+		if (errno == EINTR)
+			continue;
+		if (errno != EAGAIN && errno != EWOULDBLOCK)
+			connection_end(c, ROLE_EXIT_OK, "the connection was lost: %s",
+			    strerror(errno));
+		break;
+	}
+	if (buf_len(&c->out) > c->conf->outbound_bytes)
+		connection_end(c, ROLE_EXIT_SHED,
+		    "the peer does not read: limits outbound_bytes (%llu) wait for it",
+		    (unsigned long long)c->conf->outbound_bytes);
+}
+
+static void
+connection_fault(struct connection *c, enum frame_status status, const struct frame_fault *fault,
+    uint64_t offset)
+{
+	if (status == FRAME_TOO_LARGE && !c->is_open)
+		handshake_refuse(c, FRAME_REASON_CODEC,
+		    "the frame is larger than limits max_frame_bytes");
+	connection_end(c, ROLE_EXIT_PROTOCOL, "%s at offset %llu",
+	    fault->text != NULL ? fault->text : "the frame is larger than limits max_frame_bytes",
+	    (unsigned long long)(offset + fault->offset));
+}
+
+static void
+connection_dispatch(struct connection *c, const struct frame *frame)
+{
+	struct frame pong = { .type = FRAME_PONG };
+
+	switch (frame->type) {
+	case FRAME_CONNECT:
+		handshake_connect(c, frame);
+		break;
+	case FRAME_DISCONNECT:
+		connection_end(c, ROLE_EXIT_OK, "the peer disconnected");
+		break;
+	case FRAME_PING:
+		turn_apply(c);	/* answers keep the order of what they answer */
+		connection_send(c, &pong);
+		break;
+	case FRAME_SUBSCRIBE:
+		channel_subscribe_frame(c, frame);
+		break;
+	case FRAME_PUBLISH:
+		channel_publish_frame(c, frame);
+		break;
+	case FRAME_CONVERSATION_OPEN:
+		conversation_open_frame(c, frame);
+		break;
+	case FRAME_CONVERSATION_MESSAGE:
+		conversation_message_frame(c, frame);
+		break;
+	case FRAME_CONVERSATION_CLOSE:
+		conversation_close_frame(c, frame);
+		break;
+	case FRAME_PUSH_REPLY:
+		worker_reply_frame(c, frame);
+		break;
+	case FRAME_WORKER_REGISTER:
+		worker_register_frame(c, frame);
+		break;
+	case FRAME_UNSUBSCRIBE:	/* of an unknown subscription; Pong, Accept, Defer, Reject: */
+	case FRAME_PONG:	/* nothing here waits for them */
+	case FRAME_ACCEPT:
+	case FRAME_DEFER:
+	case FRAME_REJECT:
+		break;
+	default:
+		c->frames_ignored++;
+		break;
+	}
+}
+
+/* Decode and handle every whole frame that has arrived. OFFSET_BASE: bytes handled before. */
+static void
+connection_decode(struct connection *c, uint64_t *offset)
+{
+	struct frame_fault fault;
+	struct frame frame;
+	enum frame_status status;
+	const uint8_t *at = buf_head(&c->in);
+	size_t left = buf_len(&c->in), used;
+
+	while (!c->is_ending && left > 0) {
+		memset(&fault, 0, sizeof fault);
+		used = 0;
+		status = frame_decode(at, left, c->conf->max_frame_bytes, &frame, &used, &fault);
+		if (status == FRAME_NEED_HEADER || status == FRAME_NEED_PAYLOAD) {
+			c->in_need = status == FRAME_NEED_PAYLOAD ? used : 0;
+			break;
+		}
+		if (status != FRAME_OK) {
+			turn_apply(c);
+			connection_fault(c, status, &fault, *offset);
+			break;
+		}
+		c->frames_in++;
+		if (!handshake_admits(c, &frame))
+			break;
+		connection_dispatch(c, &frame);
+		at += used;
+		left -= used;
+		*offset += used;
+	}
+	/* The intents hold views into the input: apply them before it moves. */
+	turn_apply(c);
+	buf_consume(&c->in, buf_len(&c->in) - left);
+}
+
+/* Read once what is there. */
+static void
+connection_read(struct connection *c, uint64_t *offset)
+{
+	size_t want = CONNECTION_READ, have = buf_len(&c->in);
+	uint8_t *room;
+	ssize_t n;
+
+	/* Room grows with what has really come, not with what a header promised. */
+	if (c->in_need > have + want)
+		want = c->in_need - have < have ? c->in_need - have : have;
+	if (want < CONNECTION_READ)
+		want = CONNECTION_READ;
+	room = buf_reserve(&c->in, want);
+	if (room == NULL) {
+		connection_end(c, ROLE_EXIT_SYSTEM, "out of memory for the input");
+		return;
+	}
+	n = recv(c->peer->fd, room, want, MSG_DONTWAIT);
+	if (n > 0) {
+		buf_commit(&c->in, (size_t)n);
+		if (c->in_need <= buf_len(&c->in))
+			connection_decode(c, offset);
+	} else if (n == 0)
+		connection_end(c, ROLE_EXIT_OK, "the peer closed the connection");
+	else if (errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR)
+		connection_end(c, ROLE_EXIT_OK, "the connection was lost: %s", strerror(errno));
+}
+
+static int64_t
+connection_next_deadline(struct connection *c)
+{
+	int64_t next = request_next_deadline(c);
+
+	if (!c->is_open && c->handshake_deadline_ns < next)
+		next = c->handshake_deadline_ns;
+	if (c->ready_at_ns < next)
+		next = c->ready_at_ns;
+	if (c->tidy_at_ns < next)
+		next = c->tidy_at_ns;
+	return next;
+}
+
+static void
+connection_tick(struct connection *c)
+{
+	int64_t now = clock_now_ns();
+
+	if (!c->is_open && now >= c->handshake_deadline_ns) {
+		handshake_refuse(c, FRAME_REASON_OTHER,
+		    "limits handshake_timeout: no handshake in time");
+		connection_end(c, ROLE_EXIT_REFUSED, "no handshake in time");
+	}
+	if (now >= c->ready_at_ns) {
+		c->ready_at_ns = INT64_MAX;
+		c->is_holding = 0;
+		if (c->is_worker)
+			turn_add(c, INTENT_READY);
+	}
+	request_expire(c, now);
+	turn_apply(c);
+	if (now >= c->tidy_at_ns) {
+		c->tidy_at_ns = INT64_MAX;
+		turn_tidy(c);
+		buf_trim(&c->in, CONNECTION_KEEP);
+		buf_trim(&c->out, CONNECTION_KEEP);
+	} else if (c->tidy_at_ns == INT64_MAX && (c->is_inbox_dirty ||
+	    c->in.size > CONNECTION_KEEP || c->out.size > CONNECTION_KEEP))
+		c->tidy_at_ns = now + CONNECTION_TIDY_NS;
+}
+
+static void
+connection_publish_counts(struct connection *c)
+{
+	atomic_store_explicit(&c->mine->looked,
+	    atomic_load_explicit(&c->mine->looked, memory_order_relaxed) + 1,
+	    memory_order_relaxed);
+	if (c->frames_in > 0)
+		board_count(c->mine, BOARD_FRAMES_IN, c->frames_in);
+	if (c->frames_out > 0)
+		board_count(c->mine, BOARD_FRAMES_OUT, c->frames_out);
+	if (c->frames_ignored > 0)
+		board_count(c->mine, BOARD_FRAMES_IGNORED, c->frames_ignored);
+	c->frames_in = c->frames_out = c->frames_ignored = 0;
+}
+
+/* Sleep until something happens; returns what poll said of the client's socket. */
+static short
+connection_wait(struct connection *c, const sigset_t *unblocked)
+{
+	struct pollfd fds[3] = {
+		{ .fd = c->peer->fd, .events = POLLIN },
+		{ .fd = c->context->master_fd, .events = POLLIN },
+		{ .fd = c->is_open ? c->wake.fd : -1, .events = POLLIN },
+	};
+	int64_t deadline = connection_next_deadline(c), now;
+	struct timespec timeout, *limit = NULL;
+
+	if (buf_len(&c->out) > 0)
+		fds[0].events |= POLLOUT;
+	if (deadline != INT64_MAX) {
+		now = clock_now_ns();
+		now = deadline > now ? deadline - now : 0;
+		timeout.tv_sec = now / CLOCK_SECOND;
+		timeout.tv_nsec = now % CLOCK_SECOND;
+		limit = &timeout;
+	}
+	if (ppoll(fds, 3, limit, unblocked) == -1) {
+		if (errno != EINTR)
+			connection_end(c, ROLE_EXIT_SYSTEM, "poll: %s", strerror(errno));
+		return 0;
+	}
+	if (fds[1].revents != 0)
+		_exit(ROLE_EXIT_OK);	/* the master is gone, and the state with it */
+	if (fds[2].revents != 0)
+		wake_drain(&c->wake);
+	return fds[0].revents;
+}
+
+static void
+connection_loop(struct connection *c, const sigset_t *unblocked)
+{
+	uint64_t offset = 0;
+	short events;
+
+	while (!c->is_ending) {
+		connection_flush(c);
+		connection_publish_counts(c);
+		if (c->is_ending)
+			break;
+		if (c->is_open) {
+			/* Look once more after having announced the sleep: whoever commits
+			 * later will see the announcement and poke. */
+			wake_will_sleep(&c->wake);
+			if (turn_has_news(c)) {
+				turn_look(c);
+				if (c->n_intents > 0 || buf_len(&c->out) > 0) {
+					wake_is_awake(&c->wake);
+					turn_apply(c);
+					continue;
+				}
+			}
+		}
+		events = connection_wait(c, unblocked);
+		if (c->is_open)
+			wake_is_awake(&c->wake);
+		if (connection_terminated)
+			connection_end(c, ROLE_EXIT_OK, "closed by the daemon");
+		else if (events & (POLLIN | POLLHUP | POLLERR))
+			connection_read(c, &offset);
+		connection_tick(c);
+	}
+}
+
+/* Give the peer a bounded time to take the last answers, reading on so that what it still sends
+ * does not make the kernel throw them away. */
+static void
+connection_linger(struct connection *c)
+{
+	int64_t deadline = clock_now_ns() + CONNECTION_LINGER_NS;
+	struct pollfd pfd = { .fd = c->peer->fd };
+	int is_shut = 0;
+	char waste[4096];
+	ssize_t n;
+
+	for (;;) {
+		connection_flush(c);
+		if (buf_len(&c->out) == 0 && !is_shut) {
+			shutdown(c->peer->fd, SHUT_WR);
+			is_shut = 1;
+		}
+		pfd.events = (short)(POLLIN | (is_shut ? 0 : POLLOUT));
+		n = poll(&pfd, 1, clock_poll_ms(deadline, clock_now_ns()));
+		if (n <= 0 || (pfd.revents & (POLLERR | POLLNVAL)))
+			return;
+		if (pfd.revents & (POLLIN | POLLHUP)) {
+			n = recv(c->peer->fd, waste, sizeof waste, MSG_DONTWAIT);
+			if (n == 0 || (n == -1 && errno != EAGAIN && errno != EINTR))
+				return;
+		}
+	}
+}
+
+/* The one close path, in this process: the state first, so that whoever waits for this
+ * connection learns it before the process is torn down. */
+static void
+connection_close(struct connection *c)
+{
+	struct frame disconnect = { .type = FRAME_DISCONNECT };
+	struct state_txn *txn;
+	int rc;
+
+	if (connection_terminated && !c->is_disconnect_sent)
+		connection_send(c, &disconnect);
+	if (c->is_open) {
+		rc = state_begin_write(c->state, &txn);
+		if (rc == 0) {
+			rc = end_connection(txn, c->peer->conn_id, c->end_reason);
+			if (rc >= 0)
+				rc = state_commit(txn);
+			else
+				state_abort(txn);
+		}
+		if (rc != 0)
+			log_warnx("cleanup conn=%llu failed: %s; the keeper will do it",
+			    (unsigned long long)c->peer->conn_id, state_error_text(c->state));
+	}
+	connection_publish_counts(c);
+	connection_flush(c);
+	if (buf_len(&c->out) > 0 || c->exit_status != ROLE_EXIT_OK || connection_terminated)
+		connection_linger(c);
+}
+
+static void
+connection_log_end(const struct connection *c)
+{
+	char reason[4 * sizeof c->end_reason];
+
+	log_vis(reason, sizeof reason, c->end_reason, strlen(c->end_reason));
+	if (c->exit_status == ROLE_EXIT_OK)
+		log_debug("end conn=%llu peer=%s reason=\"%s\"",
+		    (unsigned long long)c->peer->conn_id, c->peer->address, reason);
+	else
+		log_warnx("end conn=%llu peer=%s reason=\"%s\"",
+		    (unsigned long long)c->peer->conn_id, c->peer->address, reason);
+}
+
+static void
+connection_init(struct connection *c, const struct role_context *context,
+    const struct role_peer *peer)
+{
+	memset(c, 0, sizeof *c);
+	c->context = context;
+	c->peer = peer;
+	c->conf = context->conf;
+	c->mine = &context->board->slots[context->slot];
+	c->router = router_by_conf(c->conf->router);
+	c->handshake_deadline_ns = clock_now_ns() + c->conf->handshake_timeout_ns;
+	c->tidy_at_ns = INT64_MAX;
+	c->ready_at_ns = INT64_MAX;
+	RB_INIT(&c->conversations);
+	RB_INIT(&c->deadlines);
+	RB_INIT(&c->typed_jobs);
+}
+
+int
+connection_main(const struct role_context *context, const struct role_peer *peer)
+{
+	struct sigaction action = { .sa_handler = connection_on_term };
+	struct connection c;
+	sigset_t unblocked;
+
+	connection_init(&c, context, peer);
+	sigprocmask(SIG_SETMASK, NULL, &unblocked);
+	sigdelset(&unblocked, SIGTERM);
+	sigaction(SIGTERM, &action, NULL);
+	connection_loop(&c, &unblocked);
+	connection_close(&c);
+	connection_log_end(&c);
+	conversation_free_all(&c);
+	request_free_all(&c);
+	dispatch_fini(&c);
+	worker_fini(&c);
+	buf_free(&c.in);
+	buf_free(&c.out);
+	free(c.intents);
+	if (c.is_open) {
+		state_close(c.state);
+		wake_close(&c.wake);
+	}
+	return c.exit_status;
+}

@@ -1,0 +1,288 @@
+/*
+ * connection: one client's process, socket <-> frames <-> state. Internal to the role; the
+ * entry is connection_main() in role.h.
+ *
+ * A turn of its loop: read what has arrived, decode all of it, note what it asks of the state
+ * as intents, apply the intents in one write transaction, and only then send what they
+ * gave. A conversation never waits for another: nothing here blocks but the poll.
+ *
+ *	connection.c	the loop, the socket, the end
+ *	handshake.c	Connect and what is admitted before it
+ *	turn.c		intents and their transaction; reading the inbox
+ *	conversation.c	conversation frames and the participants behind them
+ *	request.c	what waits for an answer; order of answers; deadlines
+ *	dispatch.c	the worker pool as a participant: placing, retrying
+ *	worker.c	registration, Push and PushReply
+ *	channel.c	Publish and Subscribe
+ */
+#ifndef LIMINAL_ROLE_CONNECTION_H
+#define LIMINAL_ROLE_CONNECTION_H
+
+#include <bsd/sys/queue.h>
+#include <bsd/sys/tree.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/buf.h"
+#include "base/uuid.h"
+#include "form/frame.h"
+#include "form/record.h"
+#include "os/wake.h"
+#include "role/role.h"
+#include "role/router.h"
+#include "state/inbox.h"
+#include "state/pending.h"
+#include "state/pool.h"
+#include "state/pushes.h"
+#include "state/state.h"
+#include "state/workers.h"
+
+struct connection;
+struct conversation;
+struct request;
+
+/* A participant answers a conversation (systems.md F1, F2): one interface, several kinds. */
+struct participant {
+	enum record_participant kind;
+	/* The conversation opens: fill in what the subject says. 0, or ERR_INVALID with the reason. */
+	int	(*open)(struct connection *c, struct conversation *conversation, struct err *err);
+	/* A message that wants an answer; the request is waiting already. */
+	void	(*ask)(struct connection *c, struct request *request);
+	/* A message that wants none. 0, or ERR_INVALID with the reason. */
+	int	(*tell)(struct connection *c, struct conversation *conversation,
+		    const struct frame_view *payload, struct err *err);
+};
+
+extern const struct participant participant_pool, participant_connection, participant_echo;
+
+TAILQ_HEAD(request_queue, request);
+RB_HEAD(conversation_tree, conversation);
+RB_HEAD(request_deadlines, request);
+
+struct conversation {
+	RB_ENTRY(conversation) link;
+	uint64_t id;			/* the client's */
+	const struct participant *participant;
+	struct request_queue requests;	/* in the order of the messages */
+	uint32_t phase;			/* enum record_phase */
+	int is_stored;			/* its row is in the state */
+	int is_put_queued;		/* an intent to write its row waits */
+	int is_closed;			/* freed when its last intent is done */
+	unsigned n_intents;
+	uint32_t stream;		/* that it was opened on */
+	int64_t since_ns;		/* real time */
+	int64_t crashed_ns;		/* monotonic; when the participant's end was seen; 0 = not */
+	struct pool_name pool;		/* participant_pool */
+	uint64_t target;		/* participant_connection: conn id */
+	int32_t target_pid;
+	char uuid[UUID_TEXT_SIZE];
+	size_t subject_len;
+	char subject[];
+};
+
+enum request_state {
+	REQUEST_PLACING,	/* an intent will place it */
+	REQUEST_QUEUED,		/* in the pool's queue, or a worker has it from there */
+	REQUEST_PUSHED,		/* somebody has it */
+	REQUEST_DONE,		/* its answer waits for the answers before it */
+};
+
+struct request {
+	uint64_t id;			/* my number for it; never used again */
+	struct conversation *conversation;	/* NULL once the answer is not wanted any more */
+	TAILQ_ENTRY(request) link;
+	RB_ENTRY(request) deadline_link;
+	int64_t deadline_ns;		/* the next one to pass; INT64_MAX = none */
+	int64_t total_deadline_ns;	/* schedule to close, or the reply timeout */
+	int64_t attempt_ns;		/* start to close; 0 = none */
+	uint32_t stream;
+	enum request_state state;
+	int is_typed;
+	int is_told;			/* no answer is wanted, by its sender's will */
+	unsigned n_intents;		/* that name it; it is not freed before they are done */
+	uint32_t attempts;		/* workers tried */
+	uint64_t *excluded;		/* their conn ids */
+	struct pending_key where;	/* REQUEST_QUEUED; arrival also later, for coming back */
+	struct pool_demand demand;	/* views into TEXT */
+	struct frame_view workflow_id;
+	char *text;			/* owned; type, node, workflow id */
+	uint16_t error;			/* REQUEST_DONE: the answer; 0 = a reply */
+	struct buf answer;		/* payload or text */
+	size_t len;
+	uint8_t payload[];
+};
+
+enum intent_kind {
+	INTENT_CONVERSATION_PUT, INTENT_CONVERSATION_DEL, INTENT_PLACE, INTENT_DIRECT,
+	INTENT_CANCEL, INTENT_RESOLVE, INTENT_REGISTER, INTENT_READY
+};
+
+/* One thing that this turn asks of the state. Applying may happen more than once (after a
+ * full map), so it changes only RESULT and the fields after it. */
+struct intent {
+	enum intent_kind kind;
+	struct conversation *conversation;
+	struct request *request;
+	uint64_t correlation;		/* INTENT_RESOLVE; INTENT_PLACE: the new push's */
+	uint32_t inbox_kind;
+	uint16_t code;
+	struct frame_view body;		/* into the input, or into OWNED */
+	void *owned;			/* freed when done */
+
+	int result;			/* 0 or a code of err.h */
+	uint64_t conn_id;		/* INTENT_PLACE: the worker; INTENT_DIRECT: the target */
+	int32_t pid;
+	int is_queued;			/* INTENT_PLACE */
+	struct pending_key where;
+	uint16_t error;			/* the refusal for the peer; 0 = none */
+	char text[192];
+};
+
+/* A typed push that was written: its answer has to be parsed. */
+struct worker_job {
+	RB_ENTRY(worker_job) link;
+	uint64_t correlation;
+};
+RB_HEAD(worker_jobs, worker_job);
+
+/* The pool that a transaction's requests are placed in; its memory is kept between turns. */
+struct dispatch_turn {
+	struct pool_snapshot pool;
+	int is_loaded;
+	const struct pool_worker **candidates;
+	size_t size_candidates;
+};
+
+struct connection {
+	const struct role_context *context;
+	const struct role_peer *peer;
+	const struct conf *conf;
+	struct board_slot *mine;
+	const struct router *router;
+
+	struct buf in, out;
+	size_t in_need;			/* whole length of the frame at the head of IN; 0 = unknown */
+	uint64_t frames_in, frames_out, frames_ignored;	/* not yet on the board */
+
+	int is_connected;		/* Connect was answered with ConnectAck */
+	int is_open;			/* past the handshake: state and wake are open */
+	int64_t handshake_deadline_ns;
+	struct wake wake;
+	struct state *state;
+
+	uint64_t inbox_seen, pushes_seen;	/* ids */
+	uint64_t seen_number;		/* the last transaction that was looked at */
+	int is_inbox_dirty;		/* rows that were read are to be removed */
+	int64_t tidy_at_ns;		/* when to remove them if nothing else comes first */
+
+	struct intent *intents;
+	size_t n_intents, size_intents;
+
+	struct conversation_tree conversations;
+	uint32_t n_conversations;
+	struct request **requests;	/* by the low half of their ids */
+	uint32_t n_requests, size_requests, next_request;
+	uint32_t request_generation;
+	size_t request_bytes;		/* payloads kept for answers that are awaited */
+	struct request_deadlines deadlines;
+	struct dispatch_turn dispatch;
+
+	int is_worker;
+	char worker_id[WORKERS_ID_SIZE];
+	struct workers_pools pools;
+	int64_t ready_at_ns;		/* INT64_MAX = nothing to do */
+	int is_holding;			/* no Push goes out before READY_AT */
+	struct worker_jobs typed_jobs;
+
+	int is_ending;
+	int exit_status;
+	int is_disconnect_sent;
+	char end_reason[160];		/* for those who wait for this connection, and the log */
+};
+
+/* connection.c: begin to end, with what the log and the awaiters get to read. The first call
+ * counts. */
+void	connection_end(struct connection *c, int exit_status, const char *fmt, ...)
+	    __attribute__((format(printf, 3, 4)));
+/* Append FRAME to the output; memory running out ends the connection. */
+void	connection_send(struct connection *c, const struct frame *frame);
+
+/* handshake.c */
+int	handshake_admits(struct connection *c, const struct frame *frame);
+void	handshake_connect(struct connection *c, const struct frame *frame);
+void	handshake_refuse(struct connection *c, uint16_t reason, const char *text);
+void	handshake_open(struct connection *c);
+
+/* turn.c */
+struct intent *turn_add(struct connection *c, enum intent_kind kind);
+void	turn_apply(struct connection *c);	/* everything noted so far */
+int	turn_has_news(struct connection *c);	/* 1: the state has changed since the last look */
+void	turn_look(struct connection *c);	/* read inbox and pushes */
+void	turn_tidy(struct connection *c);	/* remove what was read from the inbox */
+
+/* conversation.c */
+int	conversation_compare(const struct conversation *a, const struct conversation *b);
+void	conversation_open_frame(struct connection *c, const struct frame *frame);
+void	conversation_message_frame(struct connection *c, const struct frame *frame);
+void	conversation_close_frame(struct connection *c, const struct frame *frame);
+void	conversation_send_error(struct connection *c, uint32_t stream, uint64_t id, uint16_t reason,
+	    const char *text, size_t len);
+int	conversation_apply_put(struct connection *c, struct state_txn *txn, struct intent *intent);
+int	conversation_apply_del(struct connection *c, struct state_txn *txn, struct intent *intent);
+void	conversation_done(struct connection *c, struct intent *intent);
+int	conversation_apply_direct(struct connection *c, struct state_txn *txn,
+	    struct intent *intent);
+void	conversation_done_direct(struct connection *c, struct intent *intent);
+void	conversation_crashed(struct connection *c, struct conversation *conversation);
+void	conversation_put_later(struct connection *c, struct conversation *conversation);
+/* An intent that names it is done; a closed one is freed with its last intent. */
+void	conversation_release(struct conversation *conversation);
+void	conversation_free_all(struct connection *c);
+
+/* request.c */
+struct request *request_new(struct connection *c, struct conversation *conversation,
+	    uint32_t stream, const struct frame_view *payload);
+struct request *request_find(struct connection *c, uint64_t id);
+void	request_set_deadline(struct connection *c, struct request *request);
+/* Answer it: in its turn among its conversation's answers. BODY may lie in the map. */
+void	request_reply(struct connection *c, struct request *request, const void *body, size_t len);
+void	request_fail(struct connection *c, struct request *request, uint16_t reason,
+	    const char *text, size_t len);
+void	request_failf(struct connection *c, struct request *request, uint16_t reason,
+	    const char *fmt, ...) __attribute__((format(printf, 4, 5)));
+/* Its answer is not wanted any more. */
+void	request_drop(struct connection *c, struct request *request);
+/* An intent that names it is done; frees it when it was dropped meanwhile (1), else 0. */
+int	request_release(struct connection *c, struct request *request);
+int64_t	request_next_deadline(struct connection *c);
+void	request_expire(struct connection *c, int64_t now_ns);
+void	request_free_all(struct connection *c);
+
+/* dispatch.c */
+#define DISPATCH_NO_WORKERS "NoWorkersAvailable: no dispatch workers are available"
+int	dispatch_apply_place(struct connection *c, struct state_txn *txn, struct intent *intent,
+	    struct dispatch_turn *turn);
+int	dispatch_finish_place(struct state_txn *txn, struct dispatch_turn *turn);
+void	dispatch_done_place(struct connection *c, struct intent *intent);
+void	dispatch_fini(struct connection *c);
+int	dispatch_apply_cancel(struct connection *c, struct state_txn *txn, struct intent *intent);
+void	dispatch_cancel_queued(struct connection *c, struct request *request);
+void	dispatch_event(struct connection *c, const struct inbox_entry *entry, const void *body);
+
+/* worker.c */
+void	worker_register_frame(struct connection *c, const struct frame *frame);
+void	worker_reply_frame(struct connection *c, const struct frame *frame);
+int	worker_apply_register(struct connection *c, struct state_txn *txn, struct intent *intent);
+void	worker_done_register(struct connection *c, struct intent *intent);
+int	worker_apply_resolve(struct connection *c, struct state_txn *txn, struct intent *intent,
+	    uint32_t *freed);
+void	worker_done_resolve(struct connection *c, struct intent *intent);
+void	worker_push(struct connection *c, uint64_t correlation, const struct pushes_row *row,
+	    const struct frame_view *payload);
+void	worker_fini(struct connection *c);
+
+/* channel.c */
+void	channel_publish_frame(struct connection *c, const struct frame *frame);
+void	channel_subscribe_frame(struct connection *c, const struct frame *frame);
+
+#endif

@@ -1,0 +1,433 @@
+/*
+ * The worker pool as a participant: each message with the reply flag is one activity (systems.md E).
+ *
+ * A request is placed in the turn's write transaction: snapshot of the pool, route, slot, the
+ * worker's in-flight count, all or nothing. Its worker's end comes back as an event; the
+ * request then goes out again, without that worker, until max_attempts workers have
+ * been tried. Placing, unlike everything else here, runs inside the transaction and may run twice.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "form/typed.h"
+#include "role/connection.h"
+
+/* Retries are told in the log, but not ten thousand of them. */
+#define DISPATCH_LOG_BURST	20
+#define DISPATCH_LOG_WINDOW_NS	(10 * CLOCK_SECOND)
+
+static int
+dispatch_open(struct connection *c, struct conversation *conversation, struct err *err)
+{
+	struct frame_view subject = {
+		(const uint8_t *)conversation->subject, conversation->subject_len
+	};
+
+	(void)c;
+	return pool_name_from_subject(&conversation->pool, &subject, err);
+}
+
+static int
+dispatch_tell(struct connection *c, struct conversation *conversation,
+    const struct frame_view *payload, struct err *err)
+{
+	(void)c, (void)conversation, (void)payload;
+	return err_set(err, ERR_INVALID,
+	    "an activity has to be sent with the reply flag; nothing was dispatched");
+}
+
+static void
+dispatch_place_later(struct connection *c, struct request *request)
+{
+	struct intent *intent = turn_add(c, INTENT_PLACE);
+
+	if (intent == NULL)
+		return;
+	intent->request = request;
+	request->n_intents++;
+	intent->conversation = request->conversation;
+	intent->conversation->n_intents++;
+	request->state = REQUEST_PLACING;
+}
+
+/* Keep what a typed request asks for: type, node and workflow id in one block. */
+static int
+dispatch_take_typed(struct request *request, const struct typed_request *typed)
+{
+	const char *parts[3] = { typed->activity_type, typed->node, typed->workflow_id };
+	struct frame_view *views[3] = {
+		&request->demand.type, &request->demand.node, &request->workflow_id
+	};
+	size_t i, at = 0, lens[3];
+
+	for (i = 0; i < 3; i++) {
+		lens[i] = parts[i] != NULL ? strlen(parts[i]) : 0;
+		at += lens[i];
+	}
+	if ((request->text = malloc(at + 1)) == NULL)
+		return ERR_NOMEM;
+	for (i = 0, at = 0; i < 3; at += lens[i++]) {
+		if (lens[i] > 0)
+			memcpy(request->text + at, parts[i], lens[i]);
+		views[i]->data = (const uint8_t *)request->text + at;
+		views[i]->len = lens[i];
+	}
+	request->is_typed = 1;
+	request->demand.node_required = typed->node_required;
+	request->attempt_ns = typed->start_to_close_ns;
+	if (typed->schedule_to_close_ns > 0)
+		request->total_deadline_ns = clock_now_ns() + typed->schedule_to_close_ns;
+	return 0;
+}
+
+static void
+dispatch_ask(struct connection *c, struct request *request)
+{
+	struct typed_request typed;
+	struct err err = { 0 };
+	int rc;
+
+	board_count(c->mine, BOARD_DISPATCHED, 1);
+	if (c->request_bytes > c->conf->outbound_bytes) {
+		request_failf(c, request, FRAME_REASON_PRESSURE,
+		    "limits outbound_bytes (%llu) of requests wait for answers on this connection",
+		    (unsigned long long)c->conf->outbound_bytes);
+		return;
+	}
+	switch (typed_request_parse(request->payload, request->len, &typed, &err)) {
+	case TYPED_INVALID:
+		turn_apply(c);
+		request_fail(c, request, FRAME_REASON_OTHER, err.text, strlen(err.text));
+		return;
+	case TYPED_REQUEST:
+		rc = dispatch_take_typed(request, &typed);
+		typed_request_free(&typed);
+		if (rc != 0) {
+			connection_end(c, ROLE_EXIT_SYSTEM, "out of memory for a request");
+			return;
+		}
+		request_set_deadline(c, request);
+		break;
+	case TYPED_OPAQUE:
+		break;
+	}
+	dispatch_place_later(c, request);
+}
+
+const struct participant participant_pool = {
+	RECORD_POOL, dispatch_open, dispatch_ask, dispatch_tell
+};
+
+static int
+dispatch_is_excluded(const struct request *request, uint64_t conn_id)
+{
+	uint32_t i;
+
+	for (i = 0; i < request->attempts; i++)
+		if (request->excluded[i] == conn_id)
+			return 1;
+	return 0;
+}
+
+/*
+ * Collect the candidates for REQUEST into the turn; *ACCEPTING counts also those without
+ * room. 0 or an error.
+ */
+static int
+dispatch_candidates(struct state_txn *txn, const struct request *request,
+    struct dispatch_turn *turn, size_t *n, size_t *accepting)
+{
+	const struct pool_worker *worker;
+	const struct pool_worker **more;
+	size_t i;
+	int rc;
+
+	*n = *accepting = 0;
+	if (turn->pool.n > turn->size_candidates) {
+		more = realloc(turn->candidates, turn->pool.n * sizeof *more);
+		if (more == NULL)
+			return ERR_NOMEM;
+		turn->candidates = more;
+		turn->size_candidates = turn->pool.n;
+	}
+	for (i = 0; i < turn->pool.n; i++) {
+		worker = &turn->pool.workers[i];
+		if (request->attempts > 0 && dispatch_is_excluded(request, worker->conn_id))
+			continue;
+		rc = pool_accepts(txn, worker->conn_id, &worker->row, &request->demand);
+		if (rc < 0)
+			return rc;
+		if (rc == 0)
+			continue;
+		++*accepting;
+		if ((worker->row.flags & POOL_ROW_READY) &&
+		    worker->row.in_flight < worker->row.max_concurrent)
+			turn->candidates[(*n)++] = worker;
+	}
+	return 0;
+}
+
+static int
+dispatch_refuse(struct intent *intent, uint16_t error, const char *text)
+{
+	intent->error = error;
+	snprintf(intent->text, sizeof intent->text, "%s", text);
+	return 0;
+}
+
+/* The pool's rows as this transaction has made them so far. */
+static int
+dispatch_load(struct state_txn *txn, const struct pool_name *name, struct dispatch_turn *turn)
+{
+	int rc;
+
+	if (turn->is_loaded && turn->pool.name.len == name->len &&
+	    memcmp(turn->pool.name.text, name->text, name->len) == 0)
+		return 0;
+	if ((rc = dispatch_finish_place(txn, turn)) != 0)
+		return rc;
+	rc = pool_snapshot_read(txn, name, &turn->pool);
+	turn->is_loaded = rc == 0;
+	return rc;
+}
+
+int
+dispatch_finish_place(struct state_txn *txn, struct dispatch_turn *turn)
+{
+	if (!turn->is_loaded)
+		return 0;
+	turn->is_loaded = 0;
+	return pool_snapshot_write(txn, &turn->pool);
+}
+
+/* Link before send (systems.md E4): the slot, which the worker's end resolves, is what carries
+ * the request to it. */
+static int
+dispatch_push(struct connection *c, struct state_txn *txn, struct intent *intent,
+    struct dispatch_turn *turn, size_t n)
+{
+	struct request *request = intent->request;
+	struct frame_view payload = { request->payload, request->len };
+	struct router_request question = {
+		.workflow_id = request->workflow_id, .pool = &turn->pool.name,
+		.demand = &request->demand, .last_selected = turn->pool.meta.last_selected,
+		.excluded = request->excluded, .n_excluded = request->attempts
+	};
+	struct pool_worker *worker;
+	struct pushes_row push;
+	size_t choice;
+
+	choice = c->router->select(&question, turn->candidates, n);
+	if (choice >= n)
+		return dispatch_refuse(intent, FRAME_REASON_OTHER,
+		    "the router selected a worker that is not a candidate");
+	worker = &turn->pool.workers[turn->candidates[choice] - turn->pool.workers];
+	memset(&push, 0, sizeof push);
+	push.kind = PUSHES_JOB;
+	push.flags = request->is_typed ? PUSHES_TYPED : 0;
+	push.awaiter = c->peer->conn_id;
+	push.awaiter_slot = c->context->slot;
+	push.request = request->id;
+	push.pool = turn->pool.meta.id;
+	push.since_ns = clock_now_ns();
+	worker->row.in_flight++;
+	worker->changed = 1;
+	if (c->conf->router == CONF_ROUTER_ROUND_ROBIN) {
+		turn->pool.meta.last_selected = worker->conn_id;
+		turn->pool.meta_changed = 1;
+	}
+	intent->conn_id = worker->conn_id;
+	return pushes_add(txn, worker->conn_id, worker->row.slot, &push, &payload,
+	    &intent->correlation);
+}
+
+static int
+dispatch_queue(struct connection *c, struct state_txn *txn, struct intent *intent,
+    struct dispatch_turn *turn)
+{
+	struct request *request = intent->request;
+	struct frame_view payload = { request->payload, request->len };
+	struct pending_row row;
+
+	if (request->conversation == NULL)
+		return 0;	/* closed meanwhile: nobody would take the answer */
+	if (request->where.arrival == 0 && turn->pool.meta.n_pending >= c->conf->queue_limit) {
+		intent->error = FRAME_REASON_PRESSURE;
+		snprintf(intent->text, sizeof intent->text,
+		    "dispatch queue_limit: %u requests wait for this pool already",
+		    c->conf->queue_limit);
+		return 0;
+	}
+	memset(&row, 0, sizeof row);
+	row.flags = (uint8_t)((request->is_typed ? PENDING_TYPED : 0) |
+	    (request->attempt_ns > 0 ? PENDING_TELL_START : 0));
+	row.awaiter = c->peer->conn_id;
+	row.awaiter_slot = c->context->slot;
+	row.request = request->id;
+	row.since_ns = clock_now_ns();
+	intent->is_queued = 1;
+	return pending_add(txn, &turn->pool, c->conf->queue_limit, request->where.arrival, &row,
+	    &request->demand, &payload, &intent->where);
+}
+
+int
+dispatch_apply_place(struct connection *c, struct state_txn *txn, struct intent *intent,
+    struct dispatch_turn *turn)
+{
+	struct request *request = intent->request;
+	size_t n, accepting;
+	int rc;
+
+	intent->error = 0;
+	intent->is_queued = 0;
+	rc = dispatch_load(txn, &intent->conversation->pool, turn);
+	if (rc == ERR_NOTFOUND)
+		return dispatch_refuse(intent, FRAME_REASON_NO_WORKER, DISPATCH_NO_WORKERS);
+	if (rc == 0)
+		rc = dispatch_candidates(txn, request, turn, &n, &accepting);
+	if (rc != 0)
+		return rc;
+	if (accepting == 0)
+		return dispatch_refuse(intent, FRAME_REASON_NO_WORKER, DISPATCH_NO_WORKERS);
+	if (request->attempts == 0 && state_is_tight(txn))
+		return dispatch_refuse(intent, FRAME_REASON_PRESSURE,
+		    "the server's state is full: the operator has to give runtime_dir more room");
+	if (n == 0)
+		return dispatch_queue(c, txn, intent, turn);
+	return dispatch_push(c, txn, intent, turn, n);
+}
+
+void
+dispatch_done_place(struct connection *c, struct intent *intent)
+{
+	struct conversation *conversation = intent->conversation;
+	struct request *request = intent->request;
+
+	if (!request_release(c, request)) {
+		if (intent->error != 0) {
+			request->state = REQUEST_PUSHED;
+			request_fail(c, request, intent->error, intent->text,
+			    strlen(intent->text));
+		} else if (intent->is_queued) {
+			request->state = REQUEST_QUEUED;
+			request->where = intent->where;
+			board_count(c->mine, BOARD_QUEUED, 1);
+		} else {
+			request->state = REQUEST_PUSHED;
+			/* Its place in the queue, should it have to come back. */
+			if (request->where.arrival == 0)
+				request->where.arrival = intent->correlation;
+			if (request->attempt_ns > 0)
+				request_set_deadline(c, request);
+		}
+	}
+	conversation_release(conversation);
+}
+
+/* Take REQUEST out of the queue, if it is still there. */
+void
+dispatch_cancel_queued(struct connection *c, struct request *request)
+{
+	struct intent *intent = turn_add(c, INTENT_CANCEL);
+
+	if (intent == NULL)
+		return;
+	intent->where = request->where;
+	intent->conversation = request->conversation;
+	intent->conversation->n_intents++;
+}
+
+int
+dispatch_apply_cancel(struct connection *c, struct state_txn *txn, struct intent *intent)
+{
+	int rc = pending_remove(txn, &intent->conversation->pool, &intent->where);
+
+	(void)c;
+	return rc == ERR_NOTFOUND ? 0 : rc;
+}
+
+/* The worker has ended: another one, or the end of it. */
+static void
+dispatch_retry(struct connection *c, struct request *request, const struct inbox_entry *entry,
+    const char *body)
+{
+	static struct log_limit limit;
+	size_t id_len = strnlen(body, entry->len);
+	int reason_len = entry->len > id_len ? (int)(entry->len - id_len - 1) : 0;
+	const char *reason = body + id_len + (reason_len > 0);
+	char shown[4 * WORKERS_ID_SIZE];
+	uint64_t *more;
+	unsigned held;
+
+	log_vis(shown, sizeof shown, body, id_len);
+	if (log_limit_allows(&limit, DISPATCH_LOG_BURST, DISPATCH_LOG_WINDOW_NS, &held))
+		log_info("worker-exited conn=%llu worker=%s reason=\"%.*s\" attempt=%u held=%u",
+		    (unsigned long long)c->peer->conn_id, shown, reason_len, reason,
+		    request->attempts + 1, held);
+	more = realloc(request->excluded, (request->attempts + 1) * sizeof *more);
+	if (more == NULL) {
+		connection_end(c, ROLE_EXIT_SYSTEM, "out of memory for a retry");
+		return;
+	}
+	request->excluded = more;
+	request->excluded[request->attempts++] = entry->conn_id;
+	if (request->attempts >= c->conf->max_attempts) {
+		request_failf(c, request, FRAME_REASON_DISCONNECTED,
+		    "worker '%.*s' exited before it answered (%.*s); "
+		    "given up after %u attempts (dispatch max_attempts)", (int)id_len, body,
+		    reason_len, reason, request->attempts);
+		return;
+	}
+	board_count(c->mine, BOARD_RETRIED, 1);
+	dispatch_place_later(c, request);
+	request_set_deadline(c, request);	/* an attempt's own limit ended with it */
+}
+
+/* What the inbox has for one of this connection's requests. */
+void
+dispatch_event(struct connection *c, const struct inbox_entry *entry, const void *body)
+{
+	struct request *request = request_find(c, entry->request);
+
+	if (request == NULL)	/* timed out or closed meanwhile: the answer is dropped */
+		return;
+	switch (entry->kind) {
+	case INBOX_REPLY:
+		request_reply(c, request, body, entry->len);
+		break;
+	case INBOX_FAILED:
+		request_fail(c, request, (uint16_t)entry->code, body, entry->len);
+		break;
+	case INBOX_NO_WORKERS:
+		request_fail(c, request, FRAME_REASON_NO_WORKER, DISPATCH_NO_WORKERS,
+		    sizeof DISPATCH_NO_WORKERS - 1);
+		break;
+	case INBOX_STARTED:
+		request->state = REQUEST_PUSHED;
+		request_set_deadline(c, request);
+		break;
+	case INBOX_WORKER_EXITED:
+		dispatch_retry(c, request, entry, body);
+		break;
+	case INBOX_DISCONNECTED:
+		conversation_crashed(c, request->conversation);
+		request_failf(c, request, FRAME_REASON_DISCONNECTED,
+		    "connection %llu ended before it answered: %.*s",
+		    (unsigned long long)entry->conn_id, (int)entry->len, (const char *)body);
+		break;
+	default:
+		log_warnx("inbox conn=%llu has an entry of unknown kind %u",
+		    (unsigned long long)c->peer->conn_id, entry->kind);
+		break;
+	}
+}
+
+void
+dispatch_fini(struct connection *c)
+{
+	pool_snapshot_free(&c->dispatch.pool);
+	free(c->dispatch.candidates);
+}

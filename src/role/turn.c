@@ -1,0 +1,275 @@
+/*
+ * A turn's dealings with the state: intents in one write transaction, the inbox in a read
+ * transaction.
+ *
+ * When the transaction does not fit into the map, each intent is tried by itself, and the one that
+ * does not fit is refused to its peer: nothing is lost in silence.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "role/connection.h"
+#include "state/end.h"
+
+#define TURN_FULL_TEXT "the server's state is full; the operator has to give runtime_dir more room"
+
+struct intent *
+turn_add(struct connection *c, enum intent_kind kind)
+{
+	struct intent *more;
+	size_t size;
+
+	if (c->n_intents == c->size_intents) {
+		size = c->size_intents ? c->size_intents * 2 : 16;
+		more = realloc(c->intents, size * sizeof *more);
+		if (more == NULL) {
+			connection_end(c, ROLE_EXIT_SYSTEM, "out of memory for a turn");
+			return NULL;
+		}
+		c->intents = more;
+		c->size_intents = size;
+	}
+	more = &c->intents[c->n_intents++];
+	memset(more, 0, sizeof *more);
+	more->kind = kind;
+	return more;
+}
+
+static int
+turn_apply_one(struct connection *c, struct state_txn *txn, struct intent *intent,
+    struct dispatch_turn *dispatch, uint32_t *freed)
+{
+	switch (intent->kind) {
+	case INTENT_CONVERSATION_PUT:
+		return conversation_apply_put(c, txn, intent);
+	case INTENT_CONVERSATION_DEL:
+		return conversation_apply_del(c, txn, intent);
+	case INTENT_PLACE:
+		return dispatch_apply_place(c, txn, intent, dispatch);
+	case INTENT_DIRECT:
+		return conversation_apply_direct(c, txn, intent);
+	case INTENT_CANCEL:
+		return dispatch_apply_cancel(c, txn, intent);
+	case INTENT_RESOLVE:
+		return worker_apply_resolve(c, txn, intent, freed);
+	case INTENT_REGISTER:
+		return worker_apply_register(c, txn, intent);
+	case INTENT_READY:
+		return c->is_worker ?
+		    workers_make_ready(txn, c->peer->conn_id, &c->pools) : 0;
+	}
+	return ERR_INVALID;
+}
+
+/* Dispatch rows that are held in memory go back before others touch the same rows. */
+static int
+turn_shares_rows(enum intent_kind kind)
+{
+	return kind == INTENT_REGISTER || kind == INTENT_READY || kind == INTENT_CANCEL;
+}
+
+static int
+turn_apply_range(struct connection *c, size_t from, size_t to)
+{
+	struct dispatch_turn *dispatch = &c->dispatch;
+	struct state_txn *txn;
+	uint32_t freed = 0;
+	int rc, settle = 0;
+	size_t i;
+
+	if ((rc = state_begin_write(c->state, &txn)) != 0)
+		return rc;
+	dispatch->is_loaded = 0;
+	if (c->is_inbox_dirty)
+		rc = inbox_remove(txn, c->peer->conn_id, c->inbox_seen);
+	for (i = from; rc == 0 && i < to; i++) {
+		if (turn_shares_rows(c->intents[i].kind))
+			rc = dispatch_finish_place(txn, dispatch);
+		if (rc == 0)
+			rc = turn_apply_one(c, txn, &c->intents[i], dispatch, &freed);
+		c->intents[i].result = rc;
+		settle |= c->intents[i].kind == INTENT_READY;
+	}
+	if (rc == 0)
+		rc = dispatch_finish_place(txn, dispatch);
+	if (rc == 0 && c->is_worker && (freed > 0 || settle))
+		rc = workers_settle(txn, c->peer->conn_id, &c->pools, freed);
+	if (rc != 0) {
+		state_abort(txn);
+		return rc;
+	}
+	/* Dying here, or in the commit: none of it has happened, or all of it. */
+	rc = state_commit(txn);
+	if (rc == 0)
+		c->is_inbox_dirty = 0;
+	return rc;
+}
+
+static void
+turn_done(struct connection *c, struct intent *intent)
+{
+	switch (intent->kind) {
+	case INTENT_CONVERSATION_PUT:
+	case INTENT_CONVERSATION_DEL:
+		conversation_done(c, intent);
+		break;
+	case INTENT_PLACE:
+		dispatch_done_place(c, intent);
+		break;
+	case INTENT_DIRECT:
+		conversation_done_direct(c, intent);
+		break;
+	case INTENT_RESOLVE:
+		worker_done_resolve(c, intent);
+		break;
+	case INTENT_REGISTER:
+		worker_done_register(c, intent);
+		break;
+	case INTENT_CANCEL:
+	case INTENT_READY:
+		break;
+	}
+	free(intent->owned);
+}
+
+static void
+turn_refuse(struct intent *intent)
+{
+	intent->result = ERR_FULL;
+	intent->error = FRAME_REASON_PRESSURE;
+	strncpy(intent->text, TURN_FULL_TEXT, sizeof intent->text - 1);
+}
+
+/* Each by itself: only those that do not fit are refused. */
+static int
+turn_apply_each(struct connection *c, size_t n)
+{
+	size_t i;
+	int rc;
+
+	for (i = 0; i < n; i++) {
+		rc = turn_apply_range(c, i, i + 1);
+		if (rc == ERR_FULL && c->intents[i].kind == INTENT_RESOLVE) {
+			/* The slot has to go all the same, and a short answer fits. */
+			c->intents[i].inbox_kind = INBOX_FAILED;
+			c->intents[i].code = FRAME_REASON_PRESSURE;
+			c->intents[i].body.data = (const uint8_t *)TURN_FULL_TEXT;
+			c->intents[i].body.len = sizeof TURN_FULL_TEXT - 1;
+			rc = turn_apply_range(c, i, i + 1);
+		}
+		if (rc == ERR_FULL)
+			turn_refuse(&c->intents[i]);
+		else if (rc != 0)
+			return rc;
+	}
+	return 0;
+}
+
+void
+turn_apply(struct connection *c)
+{
+	struct intent done;
+	size_t i, n;
+	int rc;
+
+	/* What the results lead to (a retry) is noted behind and applied in the next round. */
+	while (c->n_intents > 0 && c->is_open) {
+		n = c->n_intents;
+		rc = turn_apply_range(c, 0, n);
+		if (rc == ERR_FULL)
+			rc = turn_apply_each(c, n);
+		if (rc != 0) {
+			connection_end(c, ROLE_EXIT_STATE, "the state cannot be used: %s",
+			    state_error_text(c->state));
+			return;
+		}
+		for (i = 0; i < n; i++) {
+			/* A copy: what it leads to may move the array. */
+			done = c->intents[i];
+			turn_done(c, &done);
+		}
+		memmove(c->intents, c->intents + n, (c->n_intents - n) * sizeof *c->intents);
+		c->n_intents -= n;
+	}
+}
+
+int
+turn_has_news(struct connection *c)
+{
+	return state_last_number(c->state) != c->seen_number;
+}
+
+static int
+turn_visit_entry(void *arg, const struct inbox_entry *entry, const void *body)
+{
+	struct frame disconnect = { .type = FRAME_DISCONNECT };
+	struct connection *c = arg;
+
+	switch (entry->kind) {
+	case INBOX_NOTIFY_SHUTDOWN:	/* is for those with subscriptions */
+		break;
+	case INBOX_FORCE_CLOSE:
+		if (!c->is_disconnect_sent)
+			connection_send(c, &disconnect);
+		c->is_disconnect_sent = 1;
+		connection_end(c, ROLE_EXIT_OK, "closed by the daemon");
+		break;
+	default:
+		dispatch_event(c, entry, body);
+		break;
+	}
+	return 0;
+}
+
+static int
+turn_visit_push(void *arg, uint64_t target, uint64_t correlation, const struct pushes_row *row,
+    const struct frame_view *payload)
+{
+	struct connection *c = arg;
+
+	(void)target;
+	worker_push(c, correlation, row, payload);
+	c->pushes_seen = correlation;
+	/* More than the peer may leave unread: the end comes, the rest goes to others. */
+	return buf_len(&c->out) > c->conf->outbound_bytes;
+}
+
+/* Everything is copied out before the transaction ends: nothing is sent inside one. */
+void
+turn_look(struct connection *c)
+{
+	struct state_txn *txn;
+	unsigned rows = 0;
+	uint64_t seen;
+	int rc;
+
+	if ((rc = state_begin_read(c->state, &txn)) != 0) {
+		connection_end(c, ROLE_EXIT_STATE, "the state cannot be read: %s",
+		    state_error_text(c->state));
+		return;
+	}
+	seen = state_snapshot_id(txn);
+	rc = inbox_read(txn, c->peer->conn_id, c->inbox_seen, &rows, turn_visit_entry, c);
+	if (rc == 0 && !c->is_holding)
+		rc = pushes_each_of(txn, c->peer->conn_id, c->pushes_seen, turn_visit_push, c);
+	c->seen_number = state_txn_number(txn);
+	state_abort(txn);
+	if (rc < 0) {
+		connection_end(c, ROLE_EXIT_STATE, "a row of the state cannot be read");
+		return;
+	}
+	if (rows > 0)
+		c->is_inbox_dirty = 1;
+	c->inbox_seen = seen;
+	if (!c->is_holding && rc == 0)
+		c->pushes_seen = seen;
+}
+
+void
+turn_tidy(struct connection *c)
+{
+	if (c->is_open && c->is_inbox_dirty && turn_apply_range(c, 0, 0) != 0)
+		log_warnx("tidy conn=%llu failed: %s; it will be tried again",
+		    (unsigned long long)c->peer->conn_id, state_error_text(c->state));
+}

@@ -1,0 +1,220 @@
+/*
+ * Inboxes, and the batch that gathers a transaction's entries per target. The batch lives in
+ * memory until the commit: entries of one target end up in one row, bodies beyond
+ * INBOX_LARGE in rows of their own.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/buf.h"
+#include "state/connections.h"
+#include "state/inbox.h"
+#include "state/state.h"
+
+/* A row beyond this takes runs of overflow pages, which get slow to find when long. */
+#define INBOX_LARGE	(64 * 1024)
+/* Buffers beyond this are given back after the transaction. */
+#define INBOX_KEEP	4096
+
+struct inbox_target {
+	uint64_t conn_id;
+	uint32_t slot;
+	struct buf entries;
+};
+
+struct inbox_batch {
+	struct inbox_target *targets;
+	size_t n, size;		/* targets[n..size) keep their buffers for reuse */
+};
+
+static struct inbox_batch *
+inbox_batch_get(struct state_txn *txn)
+{
+	struct inbox_batch **batch = state_inbox_batch(txn);
+
+	if (*batch == NULL)
+		*batch = calloc(1, sizeof **batch);
+	return *batch;
+}
+
+static struct inbox_target *
+inbox_target_get(struct inbox_batch *batch, uint64_t conn_id, uint32_t slot)
+{
+	struct inbox_target *more;
+	size_t i, size;
+
+	for (i = batch->n; i-- > 0; )
+		if (batch->targets[i].conn_id == conn_id)
+			return &batch->targets[i];
+	if (batch->n == batch->size) {
+		size = batch->size ? batch->size * 2 : 8;
+		more = realloc(batch->targets, size * sizeof *more);
+		if (more == NULL)
+			return NULL;
+		memset(more + batch->size, 0, (size - batch->size) * sizeof *more);
+		batch->targets = more;
+		batch->size = size;
+	}
+	batch->targets[batch->n].conn_id = conn_id;
+	batch->targets[batch->n].slot = slot;
+	return &batch->targets[batch->n++];
+}
+
+static int
+inbox_write_row(struct state_txn *txn, struct inbox_target *target)
+{
+	uint8_t key[16];
+	uint64_t id;
+	int rc;
+
+	if (buf_len(&target->entries) == 0)
+		return 0;
+	rc = connections_exists(txn, target->conn_id);
+	if (rc == 0) {
+		if ((id = state_next_id(txn)) == 0)
+			return ERR_FULL;
+		state_key_put(key, target->conn_id);
+		state_key_put(key + 8, id);
+		rc = state_put(txn, STATE_INBOX, key, sizeof key, buf_head(&target->entries),
+		    buf_len(&target->entries));
+		if (rc == 0)
+			rc = state_wake_later(txn, target->slot, target->conn_id);
+	}
+	buf_consume(&target->entries, buf_len(&target->entries));
+	buf_trim(&target->entries, INBOX_KEEP);
+	return rc == ERR_NOTFOUND ? 0 : rc;
+}
+
+int
+inbox_post(struct state_txn *txn, uint64_t conn_id, uint32_t slot,
+    const struct inbox_entry *entry, const void *body)
+{
+	struct inbox_batch *batch = inbox_batch_get(txn);
+	struct inbox_target *target;
+	uint8_t *room;
+
+	if (batch == NULL || (target = inbox_target_get(batch, conn_id, slot)) == NULL)
+		return ERR_NOMEM;
+	room = buf_reserve(&target->entries, sizeof *entry + entry->len);
+	if (room == NULL)
+		return ERR_NOMEM;
+	memcpy(room, entry, sizeof *entry);
+	if (entry->len > 0)
+		memcpy(room + sizeof *entry, body, entry->len);
+	buf_commit(&target->entries, sizeof *entry + entry->len);
+	if (buf_len(&target->entries) >= INBOX_LARGE)
+		return inbox_write_row(txn, target);
+	return 0;
+}
+
+int
+inbox_flush(struct state_txn *txn)
+{
+	struct inbox_batch *batch = *state_inbox_batch(txn);
+	size_t i;
+	int rc = 0;
+
+	if (batch == NULL)
+		return 0;
+	for (i = 0; rc == 0 && i < batch->n; i++)
+		rc = inbox_write_row(txn, &batch->targets[i]);
+	inbox_batch_reset(batch);
+	return rc;
+}
+
+void
+inbox_batch_reset(struct inbox_batch *batch)
+{
+	size_t i;
+
+	if (batch == NULL)
+		return;
+	for (i = 0; i < batch->n; i++) {
+		buf_consume(&batch->targets[i].entries, buf_len(&batch->targets[i].entries));
+		buf_trim(&batch->targets[i].entries, INBOX_KEEP);
+	}
+	batch->n = 0;
+}
+
+void
+inbox_batch_free(struct inbox_batch *batch)
+{
+	size_t i;
+
+	if (batch == NULL)
+		return;
+	for (i = 0; i < batch->size; i++)
+		buf_free(&batch->targets[i].entries);
+	free(batch->targets);
+	free(batch);
+}
+
+/* The entries of one row; ERR_CORRUPT if they do not fill it exactly. */
+static int
+inbox_read_row(const struct state_view *row,
+    int (*visit)(void *arg, const struct inbox_entry *entry, const void *body), void *arg)
+{
+	const uint8_t *at = row->data, *end = at + row->len;
+	struct inbox_entry entry;
+	int rc;
+
+	while (at < end) {
+		if ((size_t)(end - at) < sizeof entry)
+			return ERR_CORRUPT;
+		memcpy(&entry, at, sizeof entry);
+		at += sizeof entry;
+		if ((size_t)(end - at) < entry.len)
+			return ERR_CORRUPT;
+		if ((rc = visit(arg, &entry, at)) != 0)
+			return rc;
+		at += entry.len;
+	}
+	return 0;
+}
+
+int
+inbox_read(struct state_txn *txn, uint64_t conn_id, uint64_t after, unsigned *rows,
+    int (*visit)(void *arg, const struct inbox_entry *entry, const void *body), void *arg)
+{
+	struct state_cursor *cursor;
+	struct state_view key, row;
+	uint8_t start[16];
+	int rc;
+
+	*rows = 0;
+	state_key_put(start, conn_id);
+	state_key_put(start + 8, after + 1);
+	if ((rc = state_cursor_open(txn, STATE_INBOX, &cursor)) != 0)
+		return rc;
+	rc = state_seek(cursor, start, sizeof start, &key, &row);
+	while (rc == 0 && key.len == sizeof start && state_key_get(key.data) == conn_id) {
+		(*rows)++;
+		if ((rc = inbox_read_row(&row, visit, arg)) == 0)
+			rc = state_next(cursor, &key, &row);
+	}
+	state_cursor_close(cursor);
+	return rc == ERR_NOTFOUND ? 0 : rc;
+}
+
+int
+inbox_remove(struct state_txn *txn, uint64_t conn_id, uint64_t up_to)
+{
+	struct state_cursor *cursor;
+	struct state_view key, row;
+	uint8_t start[16];
+	int rc;
+
+	state_key_put(start, conn_id);
+	state_key_put(start + 8, 0);
+	if ((rc = state_cursor_open(txn, STATE_INBOX, &cursor)) != 0)
+		return rc;
+	while ((rc = state_seek(cursor, start, sizeof start, &key, &row)) == 0) {
+		if (key.len != sizeof start || state_key_get(key.data) != conn_id ||
+		    state_key_get((const uint8_t *)key.data + 8) > up_to)
+			break;
+		if ((rc = state_cursor_del(cursor)) != 0)
+			break;
+	}
+	state_cursor_close(cursor);
+	return rc == ERR_NOTFOUND ? 0 : rc;
+}

@@ -1,0 +1,65 @@
+/*
+ * inbox: what other processes have for one connection, a FIFO per connection.
+ *
+ * Key: target conn id, id. A row is a batch: all entries that one transaction had for that
+ * target, so that sixty-four answers to one caller cost one row. Entries are posted
+ * during a transaction and written by its commit; what is for a connection that is not
+ * (or no longer) in the state is dropped there.
+ *
+ * The owner reads from where it left off, without the write lock, and removes what it has
+ * read with its next write transaction.
+ */
+#ifndef LIMINAL_STATE_INBOX_H
+#define LIMINAL_STATE_INBOX_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+struct state_txn;
+struct inbox_batch;
+
+enum inbox_kind {
+	INBOX_REPLY = 1,	/* answer to REQUEST; body: the payload */
+	INBOX_FAILED,		/* no result; code: the wire's reason; body: text for the caller */
+	INBOX_WORKER_EXITED,	/* the worker ended before it answered; body: worker id, NUL, reason */
+	INBOX_NO_WORKERS,	/* waited in the queue and no worker can take it any more */
+	INBOX_STARTED,		/* left the queue; body: worker id */
+	INBOX_DISCONNECTED,	/* the connection that was pushed to has ended; body: reason */
+	INBOX_NOTIFY_SHUTDOWN,	/* the daemon shuts down */
+	INBOX_FORCE_CLOSE,	/* close the connection now; body: reason */
+};
+
+/* In memory and at the head of each stored entry; BODY follows there. */
+struct inbox_entry {
+	uint32_t kind;		/* enum inbox_kind */
+	uint32_t len;		/* of the body */
+	uint64_t request;	/* the awaiter's own number for what it waits for */
+	uint64_t conn_id;	/* the other side: the worker */
+	uint32_t code;		/* INBOX_FAILED */
+	uint32_t pad;
+};
+
+/*
+ * Post ENTRY with its body of entry->len bytes to connection TARGET in SLOT; it is woken after the
+ * commit. 0, ERR_NOMEM or ERR_FULL.
+ */
+int	inbox_post(struct state_txn *txn, uint64_t target, uint32_t slot,
+	    const struct inbox_entry *entry, const void *body);
+
+/* Called by state_commit only: write what was posted. */
+int	inbox_flush(struct state_txn *txn);
+void	inbox_batch_reset(struct inbox_batch *batch);
+void	inbox_batch_free(struct inbox_batch *batch);
+
+/*
+ * Call VISIT for each entry of CONN_ID with an id in (after, now], in order; the body is valid during the
+ * call only. VISIT's first result other than 0 ends the walk and is returned. *SEEN counts the rows.
+ */
+int	inbox_read(struct state_txn *txn, uint64_t conn_id, uint64_t after, unsigned *rows,
+	    int (*visit)(void *arg, const struct inbox_entry *entry, const void *body),
+	    void *arg);
+
+/* Remove CONN_ID's rows with ids up to UP_TO (UINT64_MAX: all). 0 or a negative code. */
+int	inbox_remove(struct state_txn *txn, uint64_t conn_id, uint64_t up_to);
+
+#endif

@@ -1,0 +1,331 @@
+/* The queue of waiting requests. */
+#include <string.h>
+
+#include "base/hash.h"
+#include "state/inbox.h"
+#include "state/pending.h"
+
+#define PENDING_VERSION	1
+#define PENDING_KEY	24
+
+static void
+pending_key_put(uint8_t key[PENDING_KEY], const struct pending_key *in)
+{
+	state_key_put(key, in->pool);
+	state_key_put(key + 8, in->lane);
+	state_key_put(key + 16, in->arrival);
+}
+
+static uint64_t
+pending_lane(const struct pool_demand *demand)
+{
+	uint64_t hash;
+
+	if (demand->type.len == 0 && !demand->node_required)
+		return 0;
+	hash = hash_fnv1a(HASH_FNV1A_START, demand->type.data, demand->type.len);
+	if (demand->node_required) {
+		hash = hash_fnv1a(hash, "", 1);
+		hash = hash_fnv1a(hash, demand->node.data, demand->node.len);
+	}
+	/* Never the last one: "behind this lane" must stay expressible. */
+	return hash == UINT64_MAX ? 1 : hash;
+}
+
+static int
+pending_read(const struct state_view *key, const struct state_view *view,
+    struct pending_item *item)
+{
+	const uint8_t *at = view->data;
+	size_t left;
+
+	if (key->len != PENDING_KEY || view->len < sizeof item->row)
+		return ERR_CORRUPT;
+	item->key.pool = state_key_get(key->data);
+	item->key.lane = state_key_get((const uint8_t *)key->data + 8);
+	item->key.arrival = state_key_get((const uint8_t *)key->data + 16);
+	memcpy(&item->row, at, sizeof item->row);
+	at += sizeof item->row;
+	left = view->len - sizeof item->row;
+	if (item->row.version != PENDING_VERSION || item->row.type_len > left ||
+	    item->row.node_len > left - item->row.type_len)
+		return ERR_CORRUPT;
+	item->demand.type.data = at;
+	item->demand.type.len = item->row.type_len;
+	item->demand.node.data = at + item->row.type_len;
+	item->demand.node.len = item->row.node_len;
+	item->demand.node_required = (item->row.flags & PENDING_NODE_REQUIRED) != 0;
+	item->payload.data = item->demand.node.data + item->row.node_len;
+	item->payload.len = left - item->row.type_len - item->row.node_len;
+	return 0;
+}
+
+int
+pending_add(struct state_txn *txn, struct pool_snapshot *pool, uint32_t limit,
+    uint64_t arrival, const struct pending_row *row, const struct pool_demand *demand,
+    const struct frame_view *payload, struct pending_key *where)
+{
+	struct pending_row copy = *row;
+	uint8_t key[PENDING_KEY], *at;
+	void *room;
+	int rc;
+
+	/* A request that waited before is not turned away for coming back. */
+	if (arrival == 0) {
+		if (pool->meta.n_pending >= limit)
+			return ERR_FULL;
+		if ((arrival = state_next_id(txn)) == 0)
+			return ERR_FULL;
+	}
+	where->pool = pool->meta.id;
+	where->lane = pending_lane(demand);
+	where->arrival = arrival;
+	copy.version = PENDING_VERSION;
+	copy.type_len = (uint32_t)demand->type.len;
+	copy.node_len = (uint32_t)demand->node.len;
+	if (demand->node_required)
+		copy.flags |= PENDING_NODE_REQUIRED;
+	pending_key_put(key, where);
+	rc = state_reserve(txn, STATE_PENDING, key, sizeof key,
+	    sizeof copy + demand->type.len + demand->node.len + payload->len, &room);
+	if (rc != 0)
+		return rc;
+	at = room;
+	memcpy(at, &copy, sizeof copy);
+	at += sizeof copy;
+	if (demand->type.len > 0)
+		memcpy(at, demand->type.data, demand->type.len);
+	at += demand->type.len;
+	if (demand->node.len > 0)
+		memcpy(at, demand->node.data, demand->node.len);
+	at += demand->node.len;
+	if (payload->len > 0)
+		memcpy(at, payload->data, payload->len);
+	pool->meta.n_pending++;
+	pool->meta_changed = 1;
+	return 0;
+}
+
+int
+pending_del(struct state_txn *txn, const struct pending_key *where)
+{
+	uint8_t key[PENDING_KEY];
+
+	pending_key_put(key, where);
+	return state_del(txn, STATE_PENDING, key, sizeof key);
+}
+
+int
+pending_remove(struct state_txn *txn, const struct pool_name *name,
+    const struct pending_key *where)
+{
+	struct pool_meta meta;
+	int rc;
+
+	if ((rc = pending_del(txn, where)) != 0 || (rc = pool_meta_get(txn, name, &meta)) != 0)
+		return rc;
+	meta.n_pending--;
+	return pool_meta_put(txn, name, &meta);
+}
+
+/*
+ * Visit the first item of each lane of POOL. VISIT may not change the table. Its first result
+ * other than 0 ends the walk.
+ */
+static int
+pending_each_lane(struct state_txn *txn, uint64_t pool,
+    int (*visit)(void *arg, const struct pending_item *item), void *arg)
+{
+	struct pending_key from = { pool, 0, 0 };
+	struct state_cursor *cursor;
+	struct state_view key, view;
+	struct pending_item item;
+	uint8_t start[PENDING_KEY];
+	int rc;
+
+	if ((rc = state_cursor_open(txn, STATE_PENDING, &cursor)) != 0)
+		return rc;
+	for (;;) {
+		pending_key_put(start, &from);
+		rc = state_seek(cursor, start, sizeof start, &key, &view);
+		if (rc == 0)
+			rc = pending_read(&key, &view, &item);
+		if (rc != 0 || item.key.pool != pool || (rc = visit(arg, &item)) != 0)
+			break;
+		from.lane = item.key.lane + 1;
+	}
+	state_cursor_close(cursor);
+	return rc == ERR_NOTFOUND ? 0 : rc;
+}
+
+struct pending_search {
+	struct state_txn *txn;
+	uint64_t conn_id;
+	const struct pool_row *row;
+	struct pending_item *oldest;
+	int found;
+};
+
+static int
+pending_consider(void *arg, const struct pending_item *item)
+{
+	struct pending_search *search = arg;
+	int rc;
+
+	if (search->found && item->key.arrival > search->oldest->key.arrival)
+		return 0;
+	rc = pool_accepts(search->txn, search->conn_id, search->row, &item->demand);
+	if (rc < 0)
+		return rc;
+	if (rc == 1) {
+		*search->oldest = *item;
+		search->found = 1;
+	}
+	return 0;
+}
+
+int
+pending_oldest(struct state_txn *txn, uint64_t pool, uint64_t conn_id,
+    const struct pool_row *row, struct pending_item *item)
+{
+	struct pending_search search = { txn, conn_id, row, item, 0 };
+	int rc = pending_each_lane(txn, pool, pending_consider, &search);
+
+	if (rc != 0)
+		return rc;
+	return search.found ? 0 : ERR_NOTFOUND;
+}
+
+struct pending_orphan {
+	struct state_txn *txn;
+	struct pool_snapshot *pool;
+	struct pending_key lane;
+};
+
+/* 1 with the lane in the argument when no worker of the pool accepts its items. */
+static int
+pending_is_orphan(void *arg, const struct pending_item *item)
+{
+	struct pending_orphan *orphan = arg;
+	const struct pool_worker *worker;
+	size_t i;
+	int rc;
+
+	for (i = 0; i < orphan->pool->n; i++) {
+		worker = &orphan->pool->workers[i];
+		rc = pool_accepts(orphan->txn, worker->conn_id, &worker->row, &item->demand);
+		if (rc != 0)
+			return rc < 0 ? rc : 0;
+	}
+	orphan->lane = item->key;
+	return 1;
+}
+
+static int
+pending_tell_orphan(struct state_txn *txn, const struct pending_item *item)
+{
+	struct inbox_entry entry;
+
+	memset(&entry, 0, sizeof entry);
+	entry.kind = INBOX_NO_WORKERS;
+	entry.request = item->row.request;
+	return inbox_post(txn, item->row.awaiter, item->row.awaiter_slot, &entry, NULL);
+}
+
+static int
+pending_refuse_lane(struct state_txn *txn, const struct pending_key *lane, uint64_t *n_pending)
+{
+	struct pending_key from = { lane->pool, lane->lane, 0 };
+	struct state_cursor *cursor;
+	struct state_view key, view;
+	struct pending_item item;
+	uint8_t start[PENDING_KEY];
+	int rc;
+
+	if ((rc = state_cursor_open(txn, STATE_PENDING, &cursor)) != 0)
+		return rc;
+	pending_key_put(start, &from);
+	while ((rc = state_seek(cursor, start, sizeof start, &key, &view)) == 0 &&
+	    (rc = pending_read(&key, &view, &item)) == 0) {
+		if (item.key.pool != lane->pool || item.key.lane != lane->lane)
+			break;
+		if ((rc = pending_tell_orphan(txn, &item)) != 0 ||
+		    (rc = state_cursor_del(cursor)) != 0)
+			break;
+		--*n_pending;
+	}
+	state_cursor_close(cursor);
+	return rc == ERR_NOTFOUND ? 0 : rc;
+}
+
+int
+pending_refuse_orphans(struct state_txn *txn, const struct pool_name *name)
+{
+	struct pool_snapshot pool;
+	struct pending_orphan orphan = { txn, &pool, { 0, 0, 0 } };
+	int rc;
+
+	memset(&pool, 0, sizeof pool);
+	rc = pool_snapshot_read(txn, name, &pool);
+	if (rc == 0 && pool.meta.n_pending > 0) {
+		while ((rc = pending_each_lane(txn, pool.meta.id, pending_is_orphan,
+		    &orphan)) == 1) {
+			rc = pending_refuse_lane(txn, &orphan.lane, &pool.meta.n_pending);
+			if (rc != 0)
+				break;
+		}
+		if (rc == 0)
+			rc = pool_meta_put(txn, name, &pool.meta);
+	}
+	pool_snapshot_free(&pool);
+	return rc == ERR_NOTFOUND ? 0 : rc;
+}
+
+int
+pending_cancel_awaiter(struct state_txn *txn, uint64_t awaiter)
+{
+	struct state_cursor *cursor;
+	struct state_view key, view;
+	struct pending_item item;
+	struct pool_name name;
+	struct pool_meta meta;
+	int rc;
+
+	if (state_count(txn, STATE_PENDING) == 0)
+		return 0;
+	if ((rc = state_cursor_open(txn, STATE_PENDING, &cursor)) != 0)
+		return rc;
+	rc = state_next(cursor, &key, &view);
+	while (rc == 0 && (rc = pending_read(&key, &view, &item)) == 0) {
+		if (item.row.awaiter == awaiter) {
+			if ((rc = state_cursor_del(cursor)) != 0 ||
+			    (rc = pool_name_by_id(txn, item.key.pool, &name, &meta)) != 0)
+				break;
+			meta.n_pending--;
+			if ((rc = pool_meta_put(txn, &name, &meta)) != 0)
+				break;
+		}
+		rc = state_next(cursor, &key, &view);
+	}
+	state_cursor_close(cursor);
+	return rc == ERR_NOTFOUND ? 0 : rc;
+}
+
+int
+pending_each(struct state_txn *txn, int (*visit)(void *arg, const struct pending_item *item),
+    void *arg)
+{
+	struct state_cursor *cursor;
+	struct state_view key, view;
+	struct pending_item item;
+	int rc;
+
+	if ((rc = state_cursor_open(txn, STATE_PENDING, &cursor)) != 0)
+		return rc;
+	rc = state_next(cursor, &key, &view);
+	while (rc == 0 && (rc = pending_read(&key, &view, &item)) == 0 &&
+	    (rc = visit(arg, &item)) == 0)
+		rc = state_next(cursor, &key, &view);
+	state_cursor_close(cursor);
+	return rc == ERR_NOTFOUND ? 0 : rc;
+}

@@ -1,0 +1,330 @@
+/*
+ * bench: measures liminald, and other brokers beside it in the same way.
+ *
+ * For each figure the servers of all drivers run side by side and take turns run by run,
+ * so that whatever else the machine does meets all of them. See t/bench/README.
+ */
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "bench.h"
+
+#define MAX_DRIVERS	8
+#define MAX_RUNS	100
+
+enum figure { LATENCY, PAIRS, WINDOW64, WINDOW256, FAILOVER, CONNECT1, CONNECT4, IDLE, N_FIGURES };
+
+static const char *const figure_name[N_FIGURES] = {
+	"latency", "pairs", "window64", "window256", "failover", "connect1", "connect4", "idle",
+};
+
+static const struct bench_shape shape_of[N_FIGURES] = {
+	[LATENCY] = { .callers = 1, .workers = 1, .window = 1, .capacity = 1 },
+	[PAIRS] = { .callers = 8, .workers = 8, .window = 1, .capacity = 1 },
+	[WINDOW64] = { .callers = 1, .workers = 4, .window = 64, .capacity = 64 },
+	[WINDOW256] = { .callers = 1, .workers = 4, .window = 256, .capacity = 64 },
+};
+
+static const struct bench_driver *const drivers[] = {
+	&bench_driver_liminald, &bench_driver_libliminal, &bench_driver_nats, &bench_driver_redis,
+	&bench_driver_beanstalkd, &bench_driver_gearmand,
+};
+#define N_DRIVERS	(sizeof drivers / sizeof *drivers)
+
+static struct bench_options options = {
+	.runs = 5, .seconds = 2, .warm_up = 0.3, .size = 64, .idle = 10000,
+};
+static const struct bench_driver *selected[MAX_DRIVERS];
+static const char *attached[MAX_DRIVERS];	/* address, or NULL: start our own */
+static unsigned n_selected;
+static struct bench_server servers[MAX_DRIVERS];
+static int failed;
+
+/* VALUE[0] and VALUE[1] of run RUN of a server; one table for each part of a figure. */
+struct values { double value[2][MAX_DRIVERS][MAX_RUNS]; int bad[MAX_DRIVERS]; };
+
+static void
+interrupt(int sig)
+{
+	(void)sig;
+	bench_interrupted = 1;
+}
+
+static int
+run_once(enum figure figure, const struct bench_server *server, double value[2])
+{
+	struct bench_result result = { 0 };
+	int r;
+
+	switch (figure) {
+	case FAILOVER:
+		r = bench_run_failover(server, &result);
+		break;
+	case CONNECT1:
+	case CONNECT4:
+		return bench_run_connect(server, figure == CONNECT1 ? 1 : 4, &value[0]);
+	default:
+		r = bench_run_jobs(server, &shape_of[figure], &result);
+		if (figure != LATENCY) {
+			value[0] = result.rate;
+			return r;
+		}
+	}
+	value[0] = result.p50_us;
+	value[1] = result.p99_us;
+	return r;
+}
+
+/* All runs of FIGURE with servers FROM..TO, in turns; reported as PREFIX + its name. */
+static void
+measure(enum figure figure, unsigned from, unsigned to, const char *prefix)
+{
+	static struct values v;
+	const char *unit = figure == CONNECT1 || figure == CONNECT4 ? "connections/s" : "jobs/s";
+	int is_time = figure == LATENCY || figure == FAILOVER;
+	char name[64];
+	double value[2];
+	unsigned run, i, part;
+
+	memset(&v, 0, sizeof v);
+	for (run = 0; run < options.runs && !bench_interrupted; run++)
+		for (i = from; i < to; i++) {
+			if (v.bad[i] || run_once(figure, &servers[i], value) != 0) {
+				v.bad[i] = 1;
+				continue;
+			}
+			v.value[0][i][run] = value[0];
+			v.value[1][i][run] = value[1];
+		}
+	if (bench_interrupted)
+		return;
+	for (part = 0; part < (is_time ? 2u : 1u); part++)
+		for (i = from; i < to; i++) {
+			snprintf(name, sizeof name, "%s%s%s", prefix, figure_name[figure],
+			    !is_time ? "" : part == 0 ? " p50" : " p99");
+			if (v.bad[i]) {
+				bench_report_missing(&options, name, servers[i].driver->name, "failed");
+				failed = 1;
+			} else {
+				bench_report_figure(&options, name, servers[i].driver->name,
+				    is_time ? "us" : unit, v.value[part][i], options.runs);
+			}
+		}
+}
+
+static int
+start_server(unsigned i)
+{
+	if (attached[i] != NULL)
+		return bench_server_attach(&servers[i], selected[i], &options, attached[i]);
+	return bench_server_start(&servers[i], selected[i], &options);
+}
+
+static void
+measure_idle(unsigned i)
+{
+	static const enum figure parts[] = { LATENCY, PAIRS, WINDOW64 };
+	const char *name = selected[i]->name;
+	struct bench_idle idle;
+	unsigned p;
+
+	for (p = 0; p < 3 && !bench_interrupted; p++)
+		measure(parts[p], i, i + 1, "idle: before ");
+	if (bench_idle_open(&servers[i], &idle) == 0) {
+		if (attached[i] == NULL)
+			bench_report_figure(&options, "idle: memory mean", name, "KiB/connection",
+			    &idle.mean_kib, 1);
+		if (idle.max_kib > 0)
+			bench_report_figure(&options, "idle: memory max", name, "KiB/connection",
+			    &idle.max_kib, 1);
+		for (p = 0; p < 3 && !bench_interrupted; p++)
+			measure(parts[p], i, i + 1, "idle: while ");
+	} else if (!bench_interrupted) {
+		bench_report_missing(&options, "idle", name, "failed");
+		failed = 1;
+	}
+	bench_idle_close(&idle);
+}
+
+static void
+measure_figure(enum figure figure)
+{
+	unsigned i, n;
+
+	if (figure == IDLE) {
+		for (i = 0; i < n_selected && !bench_interrupted; i++) {
+			if (start_server(i) == 0)
+				measure_idle(i);
+			else
+				failed = 1;
+			bench_server_stop(&servers[i]);
+		}
+		return;
+	}
+	for (n = 0; n < n_selected; n++)
+		if (start_server(n) != 0) {
+			failed = 1;
+			break;
+		}
+	for (i = 0; figure == FAILOVER && i < n; i++)
+		if (!selected[i]->redelivers) {
+			bench_report_missing(&options, figure_name[figure], selected[i]->name,
+			    "a dead worker's job is lost");
+		} else
+			measure(figure, i, i + 1, "");
+	if (figure != FAILOVER && n == n_selected)
+		measure(figure, 0, n, "");
+	while (n > 0)
+		bench_server_stop(&servers[--n]);
+}
+
+static void
+select_drivers(char *list)
+{
+	int all = strcmp(list, "all") == 0;
+	char *name, *equal;
+	size_t i;
+
+	while ((name = strsep(&list, ",")) != NULL) {
+		equal = strchr(name, '=');
+		if (equal != NULL)
+			*equal = '\0';
+		for (i = 0; i < N_DRIVERS && n_selected < MAX_DRIVERS; i++) {
+			if (!all && strcmp(name, drivers[i]->name) != 0)
+				continue;
+			if (equal == NULL && !bench_program_exists(drivers[i]->program)) {
+				bench_complain("%s: %s is not installed, left out",
+				    drivers[i]->name, drivers[i]->program);
+				failed |= !all;
+			} else {
+				attached[n_selected] = equal != NULL ? equal + 1 : NULL;
+				selected[n_selected++] = drivers[i];
+			}
+			if (!all)
+				break;
+		}
+		if (!all && i == N_DRIVERS) {
+			bench_complain("%s: no such driver", name);
+			exit(2);
+		}
+	}
+}
+
+static unsigned
+select_figures(char *list)
+{
+	unsigned set = 0, i, found;
+	char *name;
+
+	while ((name = strsep(&list, ",")) != NULL) {
+		for (i = found = 0; i < N_FIGURES; i++)
+			if (strcmp(name, figure_name[i]) == 0 ||
+			    (strcmp(name, "connect") == 0 && (i == CONNECT1 || i == CONNECT4))) {
+				set |= 1u << i;
+				found = 1;
+			}
+		if (!found) {
+			bench_complain("%s: no such figure", name);
+			exit(2);
+		}
+	}
+	return set;
+}
+
+_Noreturn static void
+usage(int status)
+{
+	unsigned i;
+
+	fprintf(status == 0 ? stdout : stderr,
+	    "usage: bench [-j] [-b DIR] [-d DRIVER[=HOST:PORT],...] [-m FIGURE,...] [-n CONNECTIONS]\n"
+	    "             [-r RUNS] [-s BYTES] [-t SECONDS] [-w SECONDS]\n\n"
+	    "  -b  where liminald is        -d  servers, \"all\" = those that are installed\n"
+	    "  -j  JSON lines               -m  figures, default all\n"
+	    "  -n  connections of \"idle\"    -r  runs of each figure\n"
+	    "  -s  size of a job            -t  seconds of a run     -w  warm-up before each\n\n"
+	    "figures:");
+	for (i = 0; i < N_FIGURES; i++)
+		fprintf(status == 0 ? stdout : stderr, " %s", figure_name[i]);
+	fprintf(status == 0 ? stdout : stderr, " connect\ndrivers:");
+	for (i = 0; i < N_DRIVERS; i++)
+		fprintf(status == 0 ? stdout : stderr, " %s", drivers[i]->name);
+	fprintf(status == 0 ? stdout : stderr, "\n");
+	exit(status);
+}
+
+static double
+number(const char *text, double min, double max)
+{
+	char *end;
+	double d = strtod(text, &end);
+
+	if (end == text || *end != '\0' || !(d >= min && d <= max)) {
+		bench_complain("%s: not a number from %g to %g", text, min, max);
+		exit(2);
+	}
+	return d;
+}
+
+/* Returns the figures. */
+static unsigned
+parse_options(int argc, char **argv)
+{
+	char *driver_list = NULL;
+	unsigned figures = (1u << N_FIGURES) - 1;
+	int c;
+
+	while ((c = getopt(argc, argv, "b:d:hjm:n:r:s:t:w:")) != -1)
+		switch (c) {
+		case 'b': bench_set_program_dir(optarg); break;
+		case 'd': driver_list = optarg; break;
+		case 'h': usage(0);
+		case 'j': options.json = 1; break;
+		case 'm': figures = select_figures(optarg); break;
+		case 'n': options.idle = (unsigned)number(optarg, 1, 30000); break;
+		case 'r': options.runs = (unsigned)number(optarg, 1, MAX_RUNS); break;
+		case 's': options.size = (size_t)number(optarg, BENCH_MIN_SIZE, 1 << 20); break;
+		case 't': options.seconds = number(optarg, 0.01, 3600); break;
+		case 'w': options.warm_up = number(optarg, 0, 60); break;
+		default: usage(2);
+		}
+	if (optind != argc)
+		usage(2);
+	if (driver_list != NULL) {
+		select_drivers(driver_list);
+	} else {
+		selected[n_selected++] = &bench_driver_liminald;
+	}
+	return figures;
+}
+
+int
+main(int argc, char **argv)
+{
+	struct sigaction action = { .sa_handler = interrupt };
+	struct rlimit files;
+	unsigned figures = parse_options(argc, argv), i;
+
+	getrlimit(RLIMIT_NOFILE, &files);
+	files.rlim_cur = files.rlim_max;
+	setrlimit(RLIMIT_NOFILE, &files);
+	sigaction(SIGINT, &action, NULL);
+	sigaction(SIGTERM, &action, NULL);
+	sigaction(SIGHUP, &action, NULL);
+	signal(SIGPIPE, SIG_IGN);
+	bench_shared = mmap(NULL, sizeof *bench_shared, PROT_READ | PROT_WRITE,
+	    MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (bench_shared == MAP_FAILED)
+		return bench_complain("mmap: %s", strerror(errno)) != 0;
+	bench_report_machine(&options);
+	for (i = 0; i < N_FIGURES && !bench_interrupted; i++)
+		if (figures & 1u << i)
+			measure_figure((enum figure)i);
+	return failed || bench_interrupted;
+}

@@ -1,0 +1,67 @@
+# make check: everything once as it ships, then the same tests under AddressSanitizer and
+# UndefinedBehaviorSanitizer. T=<pattern> selects tests by their file names.
+
+T ?=
+ASAN_B      := $(B)/asan
+ASAN_FLAGS  := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
+# Every process writes its report into the tests' directory, where it fails the run.
+ASAN_ENV     = ASAN_OPTIONS=exitcode=99:log_path=$(CURDIR)/$(ASAN_B)/report:detect_leaks=1 \
+               UBSAN_OPTIONS=print_stacktrace=1:log_path=$(CURDIR)/$(ASAN_B)/report
+
+UNIT_SRC := $(foreach f,$(wildcard t/unit/*.c t/proc/*.c),$(if $(findstring $(T),$f),$f))
+UNIT_BIN := $(patsubst t/%.c,$(B)/t/%,$(filter-out %_cases.c,$(UNIT_SRC)))
+E2E      := $(foreach f,$(wildcard t/e2e/*.t t/kill/*.t),$(if $(findstring $(T),$f),$f))
+# A hang, not a slow machine, is what this bounds.
+UNIT_LIMIT := 300
+
+TEST_ENV = LIMINAL_SRCDIR=$(CURDIR) LIMINALD=$(CURDIR)/$(B)/liminald \
+           LIMINAL=$(CURDIR)/$(B)/liminal LIMINAL_CHECK_STATE=$(CURDIR)/$(B)/check-state
+
+$(B)/t/%: t/%.c $(LIB_OBJ) $(CLIENT_OBJ)
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS) -It $(ALL_CFLAGS) -Wno-pedantic -MMD -MP -MF $@.d -o $@ $< \
+	    $(wildcard $(<:.c=_cases.c)) $(CLIENT_OBJ) $(LIB_OBJ) $(LIBS) -lcriterion -lm $(ALL_LDFLAGS)
+
+$(B)/check-state: t/tools/check_state.c $(LIB_OBJ)
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS) $(ALL_CFLAGS) -o $@ $< $(LIB_OBJ) $(LIBS) $(ALL_LDFLAGS)
+
+check: check-deps
+	@$(MAKE) --no-print-directory check-tree
+	@$(MAKE) --no-print-directory -j2 programs unit-build
+	@$(MAKE) --no-print-directory check-one
+	@$(MAKE) --no-print-directory asan-check
+	@$(MAKE) --no-print-directory fuzz-replay
+
+check-deps:
+	@$(MAKE) --no-print-directory deps PACKAGES="$(PACKAGES_CHECK)"
+
+unit-build: $(UNIT_BIN) $(B)/check-state
+
+# Unit tests one binary after another, then everything with a real daemon.
+check-one: unit-build
+	@set -e; for b in $(UNIT_BIN); do \
+		echo "# $$b"; $(TEST_ENV) timeout $(UNIT_LIMIT) $$b -j2 --tap=/dev/null; done
+	@test -z "$(E2E)" || env $(TEST_ENV) prove -j2 --timer -It/tools $(E2E)
+
+asan:
+	@$(MAKE) --no-print-directory B=$(ASAN_B) CFLAGS="-O1 -g" HARDEN=-fPIE \
+	    SANITIZE="$(ASAN_FLAGS)" programs
+
+asan-check:
+	@rm -f $(ASAN_B)/report.*
+	@$(MAKE) --no-print-directory -j2 B=$(ASAN_B) CFLAGS="-O1 -g" HARDEN=-fPIE \
+	    SANITIZE="$(ASAN_FLAGS)" programs unit-build
+	@$(ASAN_ENV) LIMINAL_SANITIZED=1 $(MAKE) --no-print-directory B=$(ASAN_B) CFLAGS="-O1 -g" \
+	    HARDEN=-fPIE SANITIZE="$(ASAN_FLAGS)" check-one
+	@if ls $(ASAN_B)/report.* >/dev/null 2>&1; then \
+		cat $(ASAN_B)/report.*; echo "sanitizer reports: failed" >&2; exit 1; fi
+
+# Includes go downwards only; every header compiles alone; the man pages are sound.
+check-tree:
+	@t/tools/check-layers
+	@set -e; for h in $$(find src include -name '*.h'); do \
+		$(CC) $(CPPFLAGS) -std=gnu11 $(WARNINGS) -fsyntax-only -x c $$h; done
+	@set -e; for m in $$(find src -name '*.[1358]'); do mandoc -T lint -W warning $$m; done
+
+.PHONY: check check-deps check-one check-tree unit-build asan asan-check

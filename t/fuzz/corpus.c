@@ -1,0 +1,120 @@
+/*
+ * corpus: writes the inputs that fuzzing starts from, one file each.
+ *
+ *	corpus frame DIR FILE.jsonl...		the bytes of each line's member `hex`,
+ *						and the frames of the extensions
+ *	corpus typed DIR			the payload forms below
+ */
+#include <err.h>
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const char *const extension_frames[] = {
+	/* WorkerRegister with capacity */
+	"1701000000000000002000000001000000016e0000000171000000000000000001770000000000000004",
+	/* Subscribe, durable, from sequence 9 */
+	"0501000000070000001c000000016300000000000000050000000261620200000000000000" "09",
+	/* Accept "17" */
+	"100000000007000000060000000231" "37",
+};
+
+static const char *const typed_payloads[] = {
+	"opaque",
+	"{\"content_type\":\"application/vnd.aion.dispatch.request+json\","
+	"\"conversation_id\":\"c\",\"workflow_id\":\"w\",\"ordinal\":3,\"request\":{"
+	"\"activity_type\":\"charge\",\"task_queue\":\"q\",\"node\":\"n\",\"node_required\":true,"
+	"\"schedule_to_close_timeout_ms\":1000,\"start_to_close_timeout_ms\":500,"
+	"\"input\":{\"content_type\":\"text/plain\",\"data\":\"hello\"}}}",
+	"{\"content_type\":\"application/vnd.aion.dispatch.request+json\","
+	"\"conversation_id\":\"c\",\"request\":{\"activity_type\":\"charge\",\"task_queue\":\"q\","
+	"\"input\":{\"content_type\":\"a/b\",\"data\":[0,127,255]}}}",
+	"{\"content_type\":\"application/vnd.aion.dispatch.response+json\",\"worker_id\":\"w#1\","
+	"\"result\":{\"status\":\"completed\",\"output\":{\"content_type\":\"a/b\",\"data\":[1,2]}}}",
+	"{\"content_type\":\"application/vnd.aion.dispatch.response+json\","
+	"\"result\":{\"status\":\"failed\",\"error\":{\"message\":\"no\",\"type\":\"T\"}}}",
+	"{\"cont\\u0065nt_type\":\"\\u0061\"}",
+};
+
+static void
+write_file(const char *dir, const char *name, const void *bytes, size_t len)
+{
+	char path[4096], *p;
+	FILE *out;
+	size_t at;
+
+	at = (size_t)snprintf(path, sizeof(path), "%s/", dir);
+	if (at >= sizeof(path) || snprintf(path + at, sizeof(path) - at, "%s", name) >=
+	    (int)(sizeof(path) - at))
+		errx(1, "%s: the name is too long", name);
+	for (p = path + at; *p != '\0'; p++)
+		if (*p == '/')
+			*p = '+';
+	if ((out = fopen(path, "w")) == NULL || fwrite(bytes, 1, len, out) != len ||
+	    fclose(out) != 0)
+		err(1, "%s", path);
+}
+
+static void
+write_hex(const char *dir, const char *name, const char *hex)
+{
+	size_t len = strlen(hex) / 2;
+	unsigned char *bytes = malloc(len + 1);
+	char pair[3] = "";
+
+	if (bytes == NULL)
+		err(1, NULL);
+	for (size_t i = 0; i < len; i++) {
+		memcpy(pair, hex + 2 * i, 2);
+		bytes[i] = (unsigned char)strtoul(pair, NULL, 16);
+	}
+	write_file(dir, name, bytes, len);
+	free(bytes);
+}
+
+static void
+write_vectors(const char *dir, const char *path)
+{
+	FILE *in = fopen(path, "r");
+	const char *name, *hex;
+	json_error_t error;
+	char *line = NULL;
+	size_t size = 0;
+	json_t *value;
+
+	if (in == NULL)
+		err(1, "%s", path);
+	while (getline(&line, &size, in) > 0) {
+		if ((value = json_loads(line, JSON_ALLOW_NUL, &error)) == NULL ||
+		    json_unpack(value, "{s:s, s:s}", "name", &name, "hex", &hex) != 0)
+			errx(1, "%s: not a vector: %s", path, line);
+		write_hex(dir, name, hex);
+		json_decref(value);
+	}
+	free(line);
+	fclose(in);
+}
+
+int
+main(int argc, char **argv)
+{
+	char name[32];
+
+	if (argc < 3)
+		errx(1, "usage: corpus frame|typed DIR [FILE...]");
+	for (int i = 3; i < argc; i++)
+		write_vectors(argv[2], argv[i]);
+	if (strcmp(argv[1], "frame") == 0) {
+		for (size_t i = 0; i < sizeof(extension_frames) / sizeof(extension_frames[0]); i++) {
+			snprintf(name, sizeof(name), "extension-%zu", i);
+			write_hex(argv[2], name, extension_frames[i]);
+		}
+		return 0;
+	}
+	for (size_t i = 0; i < sizeof(typed_payloads) / sizeof(typed_payloads[0]); i++) {
+		snprintf(name, sizeof(name), "payload-%zu", i);
+		write_file(argv[2], name, typed_payloads[i], strlen(typed_payloads[i]));
+	}
+	return 0;
+}
