@@ -130,8 +130,9 @@ LIMINAL_API int liminal_flush(struct liminal *conn, int timeout_ms);
 LIMINAL_API int liminal_fd(const struct liminal *conn);
 LIMINAL_API short liminal_poll_events(const struct liminal *conn);
 
-/* Read and write what goes without waiting; what came is then there for liminal_next*() with
- * timeout 0 (which do the same by themselves when they have nothing). */
+/* Read and write what goes without waiting, and answer the server's pings, for a program that cannot
+ * take jobs or answers now. They are kept (up to a bound) for liminal_next*(), which do
+ * all of this by themselves. */
 LIMINAL_API int liminal_process(struct liminal *conn);
 
 /* ---- caller ---- */

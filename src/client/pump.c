@@ -146,13 +146,12 @@ client_set_kernel_timeout(struct liminal *conn, int timeout_ms)
 
 /* Read and write when poll(2) says so. 1 = go on, 0 = the time is over, else a status. */
 static int
-client_poll(struct liminal *conn, struct client_wait *wait, int may_read)
+client_poll(struct liminal *conn, struct client_wait *wait)
 {
 	struct pollfd pfd = { .fd = conn->fd };
 	int n, r;
 
-	pfd.events = (short)((may_read ? POLLIN : 0) |
-	    (buf_len(&conn->out) > 0 ? POLLOUT : 0));
+	pfd.events = (short)(POLLIN | (buf_len(&conn->out) > 0 ? POLLOUT : 0));
 	n = poll(&pfd, 1, clock_poll_ms(client_deadline(wait), clock_now_ns()));
 	if (n < 0)
 		return errno == EINTR ? LIMINAL_INTERRUPTED :
@@ -178,7 +177,7 @@ client_fill(struct liminal *conn, struct client_wait *wait)
 		client_set_kernel_timeout(conn, wait->timeout_ms);
 		r = client_read(conn, 0);
 	} else {
-		r = client_poll(conn, wait, 1);
+		r = client_poll(conn, wait);
 	}
 	if (r == 1 || (r == LIMINAL_INTERRUPTED && !wait->interruptible))
 		return LIMINAL_OK;
@@ -364,10 +363,11 @@ client_next(struct liminal *conn, int wanted, struct client_wait *wait, struct f
 
 /* ---- for programs ---- */
 
+/* Whether to read ahead; the largest frame has to fit. */
 static int
 client_may_read(const struct liminal *conn)
 {
-	return buf_len(&conn->in) < CLIENT_INPUT_MAX || buf_len(&conn->in) < conn->need;
+	return buf_len(&conn->in) < CLIENT_INPUT_MAX + conn->max_frame;
 }
 
 int
@@ -386,12 +386,12 @@ liminal_flush(struct liminal *conn, int timeout_ms)
 			    "the server reads no more");
 		if (buf_len(&conn->out) == 0)
 			return LIMINAL_OK;
-		r = client_poll(conn, &wait, client_may_read(conn));
-		if (r == 0)
-			return client_may_read(conn) ?
-			    client_fail(conn, LIMINAL_TIMED_OUT, "timed out") :
-			    client_fail(conn, LIMINAL_BUSY,
+		if (!client_may_read(conn))
+			return client_fail(conn, LIMINAL_BUSY,
 			    "%zu bytes arrived and were not taken", buf_len(&conn->in));
+		r = client_poll(conn, &wait);
+		if (r == 0)
+			return client_fail(conn, LIMINAL_TIMED_OUT, "timed out");
 		if (r < 0 && r != LIMINAL_INTERRUPTED)
 			return r;
 	}
@@ -400,16 +400,15 @@ liminal_flush(struct liminal *conn, int timeout_ms)
 int
 liminal_process(struct liminal *conn)
 {
+	struct client_wait wait = client_wait_for(0);
+	struct frame frame;
 	int r;
 
-	client_release(conn);
-	if ((r = client_check(conn)) != LIMINAL_OK)
-		return r;
-	client_write(conn);
-	if (client_may_read(conn) && (r = client_read(conn, MSG_DONTWAIT)) < 0 &&
-	    r != LIMINAL_INTERRUPTED)
-		return r;
-	return LIMINAL_OK;
+	/* Wants nothing, so everything is set aside, and a full place for it is no failure. */
+	r = client_next(conn, 0, &wait, &frame, NULL);
+	if (r == LIMINAL_BUSY)
+		client_write(conn);
+	return r == LIMINAL_TIMED_OUT || r == LIMINAL_BUSY ? LIMINAL_OK : r;
 }
 
 int
@@ -421,6 +420,10 @@ liminal_fd(const struct liminal *conn)
 short
 liminal_poll_events(const struct liminal *conn)
 {
-	return (short)((client_may_read(conn) ? POLLIN : 0) |
-	    (buf_len(&conn->out) > 0 ? POLLOUT : 0));
+	int in = client_may_read(conn);
+
+	/* What can only be read when something was taken must not wake the program. */
+	for (size_t i = 0; i < CLIENT_N_LATER; i++)
+		in = in && buf_len(&conn->later[i]) < CLIENT_LATER_MAX;
+	return (short)((in ? POLLIN : 0) | (buf_len(&conn->out) > 0 ? POLLOUT : 0));
 }

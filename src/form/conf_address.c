@@ -86,7 +86,9 @@ conf_address_check(const char *text)
 		colon = close[1] == ':' ? close + 1 : NULL;
 	} else {
 		colon = strchr(text, ':');
-		if (colon != NULL && strchr(colon + 1, ':') != NULL)
+		if (is_ipv6(text, strlen(text)) || (colon != NULL &&
+		    text[strspn(text, "0123456789abcdefABCDEF:.")] == '\0' &&
+		    strchr(colon + 1, ':') != NULL))
 			return "an IPv6 address needs brackets: [address]:port";
 		if (colon != NULL && !is_host(text, (size_t)(colon - text)))
 			return "what is before the colon is not a host";

@@ -35,16 +35,17 @@ conf_error_add(struct conf_reading *r, enum conf_origin origin, int line, const 
 			*p = '?';
 	e->origin = origin;
 	e->line = line;
+	e->lexical = false;
 	e->seq = r->n_errors++;
 }
 
 bool
-conf_error_at(const struct conf_reading *r, int line)
+conf_error_is_lexical(const struct conf_reading *r, int line)
 {
 	unsigned i;
 
 	for (i = 0; i < r->n_errors; i++)
-		if (r->errors[i].origin == CONF_FROM_FILE && r->errors[i].line == line)
+		if (r->errors[i].lexical && r->errors[i].line == line)
 			return true;
 	return false;
 }

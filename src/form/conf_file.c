@@ -24,6 +24,7 @@ static struct {
 	char message[256];
 } parsing;
 
+/* libConfuse's words, except where they fit a whole file but not a piece. */
 static void __attribute__((format(printf, 2, 0)))
 on_error(cfg_t *cfg, const char *fmt, va_list ap)
 {
@@ -31,7 +32,10 @@ on_error(cfg_t *cfg, const char *fmt, va_list ap)
 		return;
 	parsing.failed = true;
 	parsing.bad_line = parsing.line + cfg->line - 1;
-	vsnprintf(parsing.message, sizeof parsing.message, fmt, ap);
+	if (strcmp(fmt, "no such option '%s'") == 0)
+		vsnprintf(parsing.message, sizeof parsing.message, "unexpected '%s'", ap);
+	else
+		vsnprintf(parsing.message, sizeof parsing.message, fmt, ap);
 	if (strcmp(parsing.message, "premature end of file") == 0)
 		snprintf(parsing.message, sizeof parsing.message,
 		    "unfinished: a value or a closing brace is missing");
@@ -116,7 +120,7 @@ conf_setting_parse(struct conf_reading *r, const struct conf_key *key, const cha
 static void
 error_syntax(struct conf_reading *r, const char *where)
 {
-	if (!r->nomem && !conf_error_at(r, parsing.bad_line))
+	if (!r->nomem && !conf_error_is_lexical(r, parsing.bad_line))
 		conf_error_add(r, CONF_FROM_FILE, parsing.bad_line, "%s: %s", where,
 		    parsing.message);
 }

@@ -59,6 +59,7 @@ struct conf_setting {
 struct conf_error {
 	enum conf_origin origin;
 	int line;
+	bool lexical;		/* see conf_scan */
 	unsigned seq;		/* sort is by origin, line, then this */
 	char *text;
 };
@@ -87,10 +88,11 @@ struct conf_pieces {
 	unsigned n;
 };
 
-/* Errors. LINE 0 = the file as a whole; those of variables and overrides begin with their name. */
+/* Errors. LINE 0 = the file as a whole; those of variables and overrides begin with their
+ * name. */
 void	conf_error_add(struct conf_reading *r, enum conf_origin origin, int line,
 	    const char *fmt, ...) __attribute__((format(printf, 4, 5)));
-bool	conf_error_at(const struct conf_reading *r, int line);
+bool	conf_error_is_lexical(const struct conf_reading *r, int line);
 void	conf_error_print(struct conf_reading *r, FILE *out);
 void	conf_error_free(struct conf_reading *r);
 

@@ -8,6 +8,7 @@
  * or of a later version. Values are not looked at.
  */
 #include <ctype.h>
+#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -55,6 +56,22 @@ scan_token_add(struct scan *s, char type, size_t start, int line)
 	s->tokens[s->n] = (struct scan_token){ 0, s->pos, s->pos, line };
 }
 
+/* An error whose place is blanked: what libConfuse then says about the rest of the line is
+ * not worth reading. */
+static void __attribute__((format(printf, 3, 4)))
+scan_error_lexical(struct scan *s, int line, const char *fmt, ...)
+{
+	char text[256];
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(text, sizeof text, fmt, ap);
+	va_end(ap);
+	conf_error_add(s->r, CONF_FROM_FILE, line, "%s", text);
+	if (s->r->n_errors > 0)
+		s->r->errors[s->r->n_errors - 1].lexical = true;
+}
+
 /* Overwrite up to s->pos; the lines stay. */
 static void
 scan_blank(struct scan *s, size_t start)
@@ -78,7 +95,7 @@ scan_comment(struct scan *s)
 				break;
 		}
 		if (s->text[s->pos] == '\0')
-			conf_error_add(s->r, CONF_FROM_FILE, line,
+			scan_error_lexical(s, line,
 			    "the comment that begins here does not end");
 		else
 			s->pos += 2;
@@ -100,7 +117,7 @@ scan_string(struct scan *s)
 			if (s->text[++s->pos] == '\n')
 				s->line++;
 		} else if (s->text[s->pos] == '\n' || s->text[s->pos] == '\0') {
-			conf_error_add(s->r, CONF_FROM_FILE, line,
+			scan_error_lexical(s, line,
 			    "the string that begins here has no closing quote");
 			scan_blank(s, start);
 			return;
@@ -122,7 +139,7 @@ scan_symbol(struct scan *s)
 		return;
 	}
 	if (c == '+' || c == '*') {
-		conf_error_add(s->r, CONF_FROM_FILE, s->line,
+		scan_error_lexical(s, s->line,
 		    "unexpected '%c': put the value into quotes", c);
 		scan_blank(s, start);
 		return;

@@ -3,5 +3,6 @@
 LIMINAL_SRC := $(wildcard src/liminal/*.c)
 LIMINAL_OBJ := $(LIMINAL_SRC:src/%.c=$(B)/obj/%.o)
 
-$(B)/liminal: $(LIMINAL_OBJ) $(CLIENT_OBJ) $(LIB_OBJ)
+# Nothing of the roles: the tool looks at the state, it plays no part in it.
+$(B)/liminal: $(LIMINAL_OBJ) $(CLIENT_OBJ) $(filter-out $(B)/obj/role/%,$(LIB_OBJ))
 	$(CC) $(ALL_LDFLAGS) -o $@ $^ $(LIBS)

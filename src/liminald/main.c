@@ -4,10 +4,9 @@
  * The order matters: the lock before anything is changed, the addresses before the privileges
  * are dropped, the state environment before the first fork.
  */
+#include <malloc.h>
 #include <sys/types.h>
 
-#include <bsd/stdlib.h>
-#include <bsd/unistd.h>
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -33,6 +32,7 @@ enum main_exit {
 };
 
 #define MAIN_OVERRIDES_MAX 64
+#define MAIN_MMAP_THRESHOLD (128 * 1024)	/* bytes; the C library's initial value */
 
 struct main_options {
 	int foreground, check_only, version, help;
@@ -179,7 +179,10 @@ main(int argc, char **argv, char **envp)
 	struct conf conf;
 	int status;
 
-	setproctitle_init(argc, argv, envp);
+	process_init_title(argc, argv, envp);
+	/* Fixed, or it grows with use, and LMDB's megabytes of mostly untouched lists would come
+	 * from the heap of each child and be zeroed there: 130 KiB for each connection. */
+	mallopt(M_MMAP_THRESHOLD, MAIN_MMAP_THRESHOLD);
 	if (process_fill_standard_fds() == -1)
 		return MAIN_EXIT_INTERNAL;
 	if (main_parse(&options, argc, argv) == -1) {
@@ -205,7 +208,7 @@ main(int argc, char **argv, char **envp)
 	if (!options.check_only) {
 		log_set_level((enum log_level)conf.log_level);
 		log_set_name("master");
-		setproctitle("master");
+		process_set_title("master");
 		conf_each_inactive(&conf, main_warn_inactive);
 		status = main_run(&conf);
 	}

@@ -2,10 +2,12 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 
+#include <bsd/stdlib.h>
 #include <bsd/unistd.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <stdarg.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -21,6 +23,34 @@
 /* The master goes last: without it nobody cleans up. The same value that the service unit
  * sets; -1000 would exempt it from killing altogether, even when it is the one that leaks. */
 #define PROCESS_OOM_MASTER	"-900"
+
+static int process_title_width = -1;	/* -1 = titles are not set up */
+
+void
+process_init_title(int argc, char **argv, char **envp)
+{
+	/* A title that is shorter than argv[0] was shows a stray dot behind it (libbsd's mark for
+	 * the kernel): so it is padded to that length. */
+	process_title_width = (int)strlen(argv[0]) - (int)strlen(getprogname()) -
+	    (int)strlen(": ");
+	if (process_title_width < 0)
+		process_title_width = 0;
+	setproctitle_init(argc, argv, envp);
+}
+
+void
+process_set_title(const char *fmt, ...)
+{
+	char title[128];
+	va_list ap;
+
+	if (process_title_width < 0)
+		return;
+	va_start(ap, fmt);
+	vsnprintf(title, sizeof(title), fmt, ap);
+	va_end(ap);
+	setproctitle("%-*s", process_title_width, title);
+}
 
 int
 process_init(struct process_family *family, int lock_fd, struct err *err)
@@ -129,10 +159,10 @@ process_set_up_child(const struct process_family *family, const struct process_c
 		(void)process_write_file(PROCESS_OOM_FILE, "0");
 	if (child->conn_id != 0) {
 		snprintf(name, sizeof(name), "%llu", (unsigned long long)child->conn_id);
-		setproctitle("%s %s", name, child->title);
+		process_set_title("%s %s", name, child->title);
 		log_set_name(name);
 	} else {
-		setproctitle("%s", child->title);
+		process_set_title("%s", child->title);
 		log_set_name(child->title);
 	}
 	return board_own(child->board, child->slot);

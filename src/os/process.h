@@ -37,6 +37,12 @@ struct process_child {
 	int failure_status;	/* to exit with when the set-up fails */
 };
 
+/* First thing in main(): ARGV and ENVP may move. Without it titles do nothing. */
+void	process_init_title(int argc, char **argv, char **envp);
+
+/* What ps(1) shows: "liminald: TITLE". */
+void	process_set_title(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+
 /* In the master, once, before the first fork. Children will not gain privileges. */
 int	process_init(struct process_family *family, int lock_fd, struct err *err);
 void	process_fini(struct process_family *family);

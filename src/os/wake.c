@@ -10,7 +10,6 @@
 #include "os/wake.h"
 
 /* More pokes than this at once are left for the next turn. */
-#define WAKE_DRAIN_MAX 64
 
 _Static_assert(BOARD_WAKE_NAME_SIZE <= sizeof(((struct board_slot *)0)->wake_name),
     "a wake name fits its record");
@@ -58,11 +57,10 @@ wake_close(struct wake *wake)
 void
 wake_drain(struct wake *wake)
 {
-	char pokes[8];
+	char poke;
 
-	for (int i = 0; i < WAKE_DRAIN_MAX; i++)
-		if (recv(wake->fd, pokes, sizeof(pokes), MSG_DONTWAIT) == -1)
-			return;
+	/* One is what there nearly always is; another one wakes the next poll at once. */
+	(void)recv(wake->fd, &poke, sizeof(poke), MSG_DONTWAIT);
 }
 
 static void
@@ -83,8 +81,11 @@ wake_send(struct wake *wake, const struct board_slot *target, uint64_t conn_id)
 void
 wake_poke(struct wake *wake, uint32_t slot, uint64_t conn_id)
 {
-	const struct board_slot *target = &wake->board->slots[slot];
+	const struct board_slot *target;
 
+	if (slot >= wake->board->n_slots)
+		return;
+	target = &wake->board->slots[slot];
 	/* Against the fence of wake_will_sleep(): either this sees that the target sleeps, or the
 	 * target's last look at its inbox sees what was committed before this. */
 	atomic_thread_fence(memory_order_seq_cst);
@@ -95,5 +96,6 @@ wake_poke(struct wake *wake, uint32_t slot, uint64_t conn_id)
 void
 wake_poke_always(struct wake *wake, uint32_t slot, uint64_t conn_id)
 {
-	wake_send(wake, &wake->board->slots[slot], conn_id);
+	if (slot < wake->board->n_slots)
+		wake_send(wake, &wake->board->slots[slot], conn_id);
 }

@@ -28,7 +28,7 @@ struct wake {
 int	wake_open(struct wake *wake, struct board *board, uint32_t slot, struct err *err);
 void	wake_close(struct wake *wake);
 
-/* Throw away the pokes that have arrived. */
+/* Throw away one poke; when there are more, the next poll returns at once. */
 void	wake_drain(struct wake *wake);
 
 static inline void

@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -157,6 +158,7 @@ connection_decode(struct connection *c, uint64_t *offset)
 	const uint8_t *at = buf_head(&c->in);
 	size_t left = buf_len(&c->in), used;
 
+	c->in_need = 0;
 	while (!c->is_ending && left > 0) {
 		memset(&fault, 0, sizeof fault);
 		used = 0;
@@ -249,7 +251,7 @@ connection_tick(struct connection *c)
 		turn_tidy(c);
 		buf_trim(&c->in, CONNECTION_KEEP);
 		buf_trim(&c->out, CONNECTION_KEEP);
-	} else if (c->tidy_at_ns == INT64_MAX && (c->is_inbox_dirty ||
+	} else if (c->tidy_at_ns == INT64_MAX && (c->inbox_rows > 0 ||
 	    c->in.size > CONNECTION_KEEP || c->out.size > CONNECTION_KEEP))
 		c->tidy_at_ns = now + CONNECTION_TIDY_NS;
 }
@@ -269,44 +271,55 @@ connection_publish_counts(struct connection *c)
 	c->frames_in = c->frames_out = c->frames_ignored = 0;
 }
 
-/* Sleep until something happens; returns what poll said of the client's socket. */
-static short
+/* Watch FD, or watch it for other EVENTS. */
+static void
+connection_watch(struct connection *c, int op, int fd, uint32_t events)
+{
+	struct epoll_event event = { .events = events, .data.fd = fd };
+
+	if (epoll_ctl(c->epoll_fd, op, fd, &event) == -1)
+		connection_end(c, ROLE_EXIT_SYSTEM, "epoll: %s", strerror(errno));
+}
+
+/* Sleep until something happens; returns what there is for the client's socket. */
+static uint32_t
 connection_wait(struct connection *c, const sigset_t *unblocked)
 {
-	struct pollfd fds[3] = {
-		{ .fd = c->peer->fd, .events = POLLIN },
-		{ .fd = c->context->master_fd, .events = POLLIN },
-		{ .fd = c->is_open ? c->wake.fd : -1, .events = POLLIN },
-	};
-	int64_t deadline = connection_next_deadline(c), now;
-	struct timespec timeout, *limit = NULL;
+	struct epoll_event events[3];
+	int64_t deadline = connection_next_deadline(c);
+	int wants_out = buf_len(&c->out) > 0, n, i, timeout = -1;
+	uint32_t found = 0;
 
-	if (buf_len(&c->out) > 0)
-		fds[0].events |= POLLOUT;
-	if (deadline != INT64_MAX) {
-		now = clock_now_ns();
-		now = deadline > now ? deadline - now : 0;
-		timeout.tv_sec = now / CLOCK_SECOND;
-		timeout.tv_nsec = now % CLOCK_SECOND;
-		limit = &timeout;
+	if (wants_out != c->is_out_watched) {
+		connection_watch(c, EPOLL_CTL_MOD, c->peer->fd,
+		    wants_out ? EPOLLIN | EPOLLOUT : EPOLLIN);
+		c->is_out_watched = wants_out;
 	}
-	if (ppoll(fds, 3, limit, unblocked) == -1) {
-		if (errno != EINTR)
-			connection_end(c, ROLE_EXIT_SYSTEM, "poll: %s", strerror(errno));
-		return 0;
+	if (c->is_open && !c->is_wake_watched) {
+		connection_watch(c, EPOLL_CTL_ADD, c->wake.fd, EPOLLIN);
+		c->is_wake_watched = 1;
 	}
-	if (fds[1].revents != 0)
-		_exit(ROLE_EXIT_OK);	/* the master is gone, and the state with it */
-	if (fds[2].revents != 0)
-		wake_drain(&c->wake);
-	return fds[0].revents;
+	if (deadline != INT64_MAX)
+		timeout = clock_poll_ms(deadline, clock_now_ns());
+	n = epoll_pwait(c->epoll_fd, events, 3, timeout, unblocked);
+	if (n == -1 && errno != EINTR)
+		connection_end(c, ROLE_EXIT_SYSTEM, "epoll: %s", strerror(errno));
+	for (i = 0; i < n; i++) {
+		if (events[i].data.fd == c->peer->fd)
+			found = events[i].events;
+		else if (events[i].data.fd == c->context->master_fd)
+			_exit(ROLE_EXIT_OK);	/* the master is gone, and the state with it */
+		else
+			wake_drain(&c->wake);
+	}
+	return found;
 }
 
 static void
 connection_loop(struct connection *c, const sigset_t *unblocked)
 {
 	uint64_t offset = 0;
-	short events;
+	uint32_t events;
 
 	while (!c->is_ending) {
 		connection_flush(c);
@@ -331,7 +344,7 @@ connection_loop(struct connection *c, const sigset_t *unblocked)
 			wake_is_awake(&c->wake);
 		if (connection_terminated)
 			connection_end(c, ROLE_EXIT_OK, "closed by the daemon");
-		else if (events & (POLLIN | POLLHUP | POLLERR))
+		else if (events & (EPOLLIN | EPOLLHUP | EPOLLERR))
 			connection_read(c, &offset);
 		connection_tick(c);
 	}
@@ -392,7 +405,8 @@ connection_close(struct connection *c)
 	}
 	connection_publish_counts(c);
 	connection_flush(c);
-	if (buf_len(&c->out) > 0 || c->exit_status != ROLE_EXIT_OK || connection_terminated)
+	/* Whoever is sent away gets a moment to read why; a force-close is not delayed. */
+	if ((buf_len(&c->out) > 0 || c->exit_status != ROLE_EXIT_OK) && !connection_terminated)
 		connection_linger(c);
 }
 
@@ -436,6 +450,10 @@ connection_main(const struct role_context *context, const struct role_peer *peer
 	sigset_t unblocked;
 
 	connection_init(&c, context, peer);
+	/* Its own, made after the fork: an inherited one would be shared with the master. */
+	c.epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+	connection_watch(&c, EPOLL_CTL_ADD, peer->fd, EPOLLIN);
+	connection_watch(&c, EPOLL_CTL_ADD, context->master_fd, EPOLLIN);
 	sigprocmask(SIG_SETMASK, NULL, &unblocked);
 	sigdelset(&unblocked, SIGTERM);
 	sigaction(SIGTERM, &action, NULL);

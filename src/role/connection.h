@@ -160,6 +160,8 @@ struct connection {
 	struct board_slot *mine;
 	const struct router *router;
 
+	int epoll_fd;
+	int is_out_watched, is_wake_watched;
 	struct buf in, out;
 	size_t in_need;			/* whole length of the frame at the head of IN; 0 = unknown */
 	uint64_t frames_in, frames_out, frames_ignored;	/* not yet on the board */
@@ -172,7 +174,7 @@ struct connection {
 
 	uint64_t inbox_seen, pushes_seen;	/* ids */
 	uint64_t seen_number;		/* the last transaction that was looked at */
-	int is_inbox_dirty;		/* rows that were read are to be removed */
+	unsigned inbox_rows;		/* that were read and are to be removed */
 	int64_t tidy_at_ns;		/* when to remove them if nothing else comes first */
 
 	struct intent *intents;

@@ -30,13 +30,14 @@ dispatch_open(struct connection *c, struct conversation *conversation, struct er
 	return pool_name_from_subject(&conversation->pool, &subject, err);
 }
 
+/* Only a message with the reply flag is an activity; to any other the protocol has no answer. */
 static int
 dispatch_tell(struct connection *c, struct conversation *conversation,
     const struct frame_view *payload, struct err *err)
 {
-	(void)c, (void)conversation, (void)payload;
-	return err_set(err, ERR_INVALID,
-	    "an activity has to be sent with the reply flag; nothing was dispatched");
+	(void)conversation, (void)payload, (void)err;
+	c->frames_ignored++;
+	return 0;
 }
 
 static void

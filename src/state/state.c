@@ -145,10 +145,14 @@ state_make_tables(MDB_env *env)
 	int rc, i;
 
 	rc = mdb_txn_begin(env, NULL, 0, &txn);
-	for (i = 0; rc == 0 && i < STATE_N_TABLES; i++)
-		rc = mdb_dbi_open(txn, state_table_names[i], MDB_CREATE, &dbi);
 	if (rc != 0)
 		return rc;
+	for (i = 0; rc == 0 && i < STATE_N_TABLES; i++)
+		rc = mdb_dbi_open(txn, state_table_names[i], MDB_CREATE, &dbi);
+	if (rc != 0) {
+		mdb_txn_abort(txn);
+		return rc;
+	}
 	return mdb_txn_commit(txn);
 }
 
@@ -367,6 +371,8 @@ state_commit(struct state_txn *txn)
 	state_mark(state, 0, 0, 0);
 	if (rc != 0)
 		return state_fail(state, rc);
+	if (state->wake == NULL)
+		return 0;
 	/* Dying here loses the pokes: the keeper pokes again after an abnormal end. */
 	for (i = 0; i < txn->n_wakes; i++)
 		wake_poke(state->wake, txn->wakes[i].slot, txn->wakes[i].conn_id);

@@ -99,6 +99,22 @@ my $NOT_OPEN = qr/^\Qconversation is not open on this connection\E$/;
 }
 
 {
+	note '-- who does not read the answers is cut off, with bounded memory';
+	my $d = Liminal::Daemon->start(name => 'deaf', conf => 'limits { outbound_bytes = "4M" }');
+	my ($deaf, $other) = ($d->client(name => 'deaf'), $d->client(name => 'other'));
+	$_->open(1, 'x')->barrier for $deaf, $other;
+	my $pid = $d->pid_of($deaf);
+	my $echo = encode_frame('ConversationMessage', conversation => 1, flags => F_REPLY, payload => 'x' x (1 << 20));
+	$deaf->write_deaf($echo x 100);
+	$d->expect_log(qr/end conn=1 .*outbound_bytes/);
+	ok $d->wait_log(qr/end conn=1 .*outbound_bytes/), 'the log names the limit';
+	my ($most) = Liminal::Daemon::slurp("/proc/$pid/status") =~ /VmHWM:\s+(\d+)/;
+	cmp_ok $most // 0, '<', 32 * 1024, 'kB at most, while it was there';
+	$other->ask(1, 'y');
+	$other->expect_answer(1, 'y', 'another is not disturbed');
+}
+
+{
 	note '-- fallback = "refuse"';
 	my $d = Liminal::Daemon->start(name => 'refuse', conf => 'conversation { fallback = "refuse" }');
 	my $c = $d->client;

@@ -94,8 +94,7 @@ sub ends_within ($d, $limit, $name, $meanwhile = undef) {
 	my $deaf = $d->client(name => 'deaf');
 	$deaf->open(1, 'echo')->barrier;
 	my $echo = encode_frame('ConversationMessage', conversation => 1, flags => F_REPLY, payload => 'x' x (1 << 20));
-	cmp_ok $deaf->write_deaf($echo x 200), '<', 200 << 20, 'the daemon stops reading from who does not read';
-	$d->allow_log(qr/does not read|outbound|exited with status|killed by signal/);
+	$deaf->write_deaf($echo x 20);
 	ends_within($d, 2, 'a client that does not read');
 }
 
@@ -105,7 +104,7 @@ sub ends_within ($d, $limit, $name, $meanwhile = undef) {
 	my $stuck = $d->client(name => 'stuck');
 	my $fine = $d->client(name => 'fine');
 	kill 'STOP', $d->pid_of($stuck);
-	$d->allow_log(qr/killed by signal 9|exited with status/, qr/stuck|drain|force/i);
+	$d->allow_log(qr/killed by signal 9|exited with status/, qr/shutdown kill=1/);
 	ends_within($d, 2, 'a stopped process');
 	$fine->expect('Disconnect', {}, 'the others are told properly');
 	$fine->expect_close;
@@ -118,7 +117,7 @@ sub ends_within ($d, $limit, $name, $meanwhile = undef) {
 		$d->client(name => 'idle')->barrier;
 		my @c = map { $d->client } 1 .. 2;
 		kill $signal, $d->keeper_pid;
-		$d->allow_log(qr/keeper|killed by signal|exited with status|drain|stuck/i);
+		$d->allow_log(qr/keeper|shutdown not_cleaned_up=/);
 		ends_within($d, 2, "keeper gets $signal");
 	}
 }

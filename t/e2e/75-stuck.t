@@ -36,8 +36,8 @@ sub others_are_served ($name, $rounds = 20) {
 
 {
 	note '-- stopped before it has read its job';
-	my $first = $d->worker(name => 'first');
-	my $second = $d->worker(name => 'second');
+	my $first = $d->worker(name => 'first', capacity => 1);
+	my $second = $d->worker(name => 'second', capacity => 1);
 	kill 'STOP', my $pid = $d->pid_of($first);
 	$caller->ask(1, 'one')->ask(2, 'two');
 	my $push = $second->expect('Push', {}, 'the other worker gets its job');

@@ -191,12 +191,12 @@ sub socket_is ($pid, $port) {
 }
 is scalar keys %safe, 3, 'those who are to be left alone are known';
 
-my (%struck, $stalled);
+my (%struck, %worst, $stalled);
 for my $n (1 .. $KILLS) {
 	last if defined $d->reap;
 	my $dice = rand;
 	my $what;
-	if ($n <= $STOPS) {
+	if ($STOPS && $n % int(1 + $KILLS / ($STOPS + 1)) == 0) {
 		my @victims = grep { !$safe{$_} } $d->connection_pids;
 		kill 'STOP', $victims[rand @victims] if @victims;
 		$what = 'connection STOP';
@@ -218,13 +218,18 @@ for my $n (1 .. $KILLS) {
 		$what = 'keeper KILL';
 	}
 	$struck{$what}++;
-	if (!load_goes_on(50)) {
+	my $before = now;
+	my $goes_on = load_goes_on(50);
+	my $pause = now - $before;
+	$worst{$what} = $pause if $pause > ($worst{$what} // 0);
+	if (!$goes_on) {
 		$stalled = "the load stalled after kill $n: $what";
 		last;
 	}
 	last if grep { $_->{faults} && @{ $_->{faults} } } @reports;
 }
-note join ', ', map { "$_: $struck{$_}" } sort keys %struck;
+note sprintf '%s: %d times, longest wait for 50 more answers %.0f ms', $_, $struck{$_}, 1000 * $worst{$_}
+    for sort keys %struck;
 is $stalled, undef, "the load goes on after each of $KILLS kills";
 ok !defined $d->reap, 'the daemon lives';
 $watcher->ask(1, 'still there');

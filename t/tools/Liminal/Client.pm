@@ -148,6 +148,7 @@ sub frames_so_far ($self) {
 # Write without ever reading, until nothing more is taken for half a second; how much was.
 sub write_deaf ($self, $bytes) {
 	my $written = 0;
+	local $SIG{PIPE} = 'IGNORE';
 	while ($written < length $bytes) {
 		my $poll = IO::Poll->new;
 		$poll->mask($self->{socket} => POLLOUT);

@@ -239,6 +239,9 @@ my $JSON = JSON::PP->new->canonical->utf8;
 
 sub from_json ($text) { return eval { $JSON->decode($text) } }
 
+# Text, unless it is an array of byte values (or something wrong on purpose).
+sub _data ($data) { return ref $data ? $data : "$data" }
+
 sub typed_request ($activity_type, $data, %request) {
 	my %beside = map { $_ => delete $request{$_} } grep { exists $request{$_} } qw(workflow_id ordinal);
 	return $JSON->encode({
@@ -246,7 +249,7 @@ sub typed_request ($activity_type, $data, %request) {
 		conversation_id => delete $request{conversation_id} // '00000000-0000-4000-8000-000000000001',
 		request         => {
 			activity_type => $activity_type,
-			input         => { content_type => 'text/plain', data => $data },
+			input         => { content_type => 'text/plain', data => _data($data) },
 			task_queue    => 'jobs',
 			%request,
 		},
@@ -262,7 +265,7 @@ sub typed_response ($worker_id, %result) {
 		result       => exists $result{error}
 		    ? { status => 'failed', error => $result{error} }
 		    : { status => 'completed',
-			output => { content_type => 'text/plain', data => $result{output} } },
+			output => { content_type => 'text/plain', data => _data($result{output}) } },
 	});
 }
 

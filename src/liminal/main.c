@@ -1,0 +1,66 @@
+/*
+ * liminal: the command line tool. One table of subcommands, one file for each.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "liminal/cli.h"
+
+static const struct cli_command main_commands[] = {
+	{ "dispatch", command_dispatch, CLI_WIRE, "NAMESPACE/QUEUE [ACTIVITY_TYPE]",
+	    "send standard input to a worker of the pool, print its result" },
+	{ "push", command_push, CLI_WIRE, "CONN_ID",
+	    "send standard input to one connection, print its reply" },
+	{ "ask", command_ask, CLI_WIRE, "SUBJECT",
+	    "send standard input to a conversation on the subject, print the reply" },
+	{ "work", command_work, CLI_WIRE,
+	    "NAMESPACE/QUEUE [-a TYPE]... [-n MAX] -- PROGRAM [ARGUMENT]...",
+	    "be a worker that runs a program once per job" },
+	{ "ping", command_ping, CLI_WIRE, "", "see whether the daemon answers, and how fast" },
+};
+
+#define MAIN_N_COMMANDS (sizeof(main_commands) / sizeof(main_commands[0]))
+
+static void
+main_print_commands(FILE *to)
+{
+	fprintf(to, "usage: liminal SUBCOMMAND [OPTION]... [ARGUMENT]...\n\n");
+	for (size_t i = 0; i < MAIN_N_COMMANDS; i++)
+		fprintf(to, "  %-14s %s\n", main_commands[i].name, main_commands[i].summary);
+	fprintf(to, "\nliminal SUBCOMMAND -h tells more; so does liminal(1).\n");
+}
+
+int
+main(int argc, char **argv)
+{
+	const char *server = getenv("LIMINAL_SERVER");
+	struct cli cli = {
+		.argc = argc - 1,
+		.argv = argv + 1,
+		.server = server != NULL && server[0] != '\0' ? server : CLI_DEFAULT_SERVER,
+		.timeout_ms = -1,
+		.max_frame = LIMINAL_DEFAULT_MAX_FRAME,
+		.dir = CLI_DEFAULT_DIR,
+	};
+
+	if (argc >= 2 && (strcmp(argv[1], "-h") == 0 || strcmp(argv[1], "--help") == 0)) {
+		main_print_commands(stdout);
+		return CLI_DONE;
+	}
+	if (argc >= 2 && (strcmp(argv[1], "-V") == 0 || strcmp(argv[1], "--version") == 0)) {
+		printf("liminal %s\n", LIMINAL_VERSION);
+		return CLI_DONE;
+	}
+	for (size_t i = 0; argc >= 2 && i < MAIN_N_COMMANDS; i++)
+		if (strcmp(argv[1], main_commands[i].name) == 0) {
+			cli.command = &main_commands[i];
+			return cli.command->run(&cli);
+		}
+	if (argc >= 2)
+		log_plain("liminal: no subcommand \"%s\"; liminal -h lists them", argv[1]);
+	else
+		main_print_commands(stderr);
+	return CLI_USAGE;
+}

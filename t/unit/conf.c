@@ -1,0 +1,640 @@
+/*
+ * conf: the configuration. t/conf/NN.conf is read, and what comes of it is compared with
+ * NN.ok (printed back) or NN.bad (the errors); @DIR@ there stands for the directory t/conf.
+ */
+#include <criterion/criterion.h>
+#include <criterion/new/assert.h>
+#include <dirent.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/err.h"
+#include "form/conf.h"
+
+#define SECOND	INT64_C(1000000000)
+
+static const char *const variables[] = {
+	"LIMINAL_LISTEN", "LIMINAL_HEALTH_LISTEN", "LIMINAL_DRAIN_TIMEOUT", "LIMINAL_RUNTIME_DIR",
+	"LIMINAL_PERSIST_DIR", "LIMINAL_AUTH_TOKEN",
+};
+
+static char scratch[] = "/tmp/liminal-conf-XXXXXX";
+
+static void
+setup(void)
+{
+	const char *root = getenv("LIMINAL_SRCDIR");
+	size_t i;
+
+	for (i = 0; i < sizeof variables / sizeof variables[0]; i++)
+		unsetenv(variables[i]);
+	unsetenv("LIMINAL_NO_SUCH_VARIABLE");
+	if (root != NULL)
+		cr_assert(zero(int, chdir(root)));
+	cr_assert(ne(ptr, mkdtemp(scratch), NULL));
+}
+
+static void
+teardown(void)
+{
+	struct dirent *entry;
+	char path[512];
+	DIR *dir = opendir(scratch);
+
+	while (dir != NULL && (entry = readdir(dir)) != NULL) {
+		snprintf(path, sizeof path, "%s/%s", scratch, entry->d_name);
+		unlink(path);
+	}
+	if (dir != NULL)
+		closedir(dir);
+	rmdir(scratch);
+}
+
+TestSuite(conf, .init = setup, .fini = teardown);
+
+/* eq(str) wants strings that may be written to. */
+static void
+check_text(const char *got, const char *want)
+{
+	cr_expect(zero(int, strcmp(got, want)), "got:\n%s\nexpected:\n%s", got, want);
+}
+
+static int
+contains(const char *text, const char *word)
+{
+	return strstr(text, word) != NULL;
+}
+
+/* A file of the test's own; the path is good until the next call. */
+static const char *
+write_file(const char *name, const char *bytes, size_t len, mode_t mode)
+{
+	static char path[512];
+	FILE *out;
+
+	snprintf(path, sizeof path, "%s/%s", scratch, name);
+	unlink(path);
+	out = fopen(path, "w");
+	cr_assert(ne(ptr, out, NULL));
+	cr_assert(eq(sz, fwrite(bytes, 1, len, out), len));
+	cr_assert(zero(int, fclose(out)));
+	cr_assert(zero(int, chmod(path, mode)));
+	return path;
+}
+
+/* The result; what was complained about in *ERRORS, to be freed. */
+static int
+load(struct conf *conf, const char *file, unsigned n, char *const *overrides, char **errors)
+{
+	struct conf_source source = { file, overrides, n };
+	size_t size;
+	FILE *out = open_memstream(errors, &size);
+	int rc;
+
+	rc = conf_load(conf, &source, out);
+	fclose(out);
+	return rc;
+}
+
+static char *
+print(const struct conf *conf)
+{
+	char *text;
+	size_t size;
+	FILE *out = open_memstream(&text, &size);
+
+	conf_print(conf, out);
+	fclose(out);
+	return text;
+}
+
+static char *
+slurp(const char *path)
+{
+	FILE *in = fopen(path, "r");
+	char *text;
+	size_t n;
+
+	if (in == NULL)
+		return NULL;
+	text = calloc(1, 65536);
+	n = fread(text, 1, 65535, in);
+	fclose(in);
+	cr_assert(lt(sz, n, 65535));
+	return text;
+}
+
+/* TEXT with each WORD replaced by WITH; TEXT is freed. */
+static char *
+replace(char *text, const char *word, const char *with)
+{
+	char *result, *at, *from = text;
+	size_t size;
+	FILE *out = open_memstream(&result, &size);
+
+	while ((at = strstr(from, word)) != NULL) {
+		fwrite(from, 1, (size_t)(at - from), out);
+		fputs(with, out);
+		from = at + strlen(word);
+	}
+	fputs(from, out);
+	fclose(out);
+	free(text);
+	return result;
+}
+
+static char *
+expected(const char *conf_path, const char *suffix)
+{
+	char path[512], *dir, *text;
+
+	snprintf(path, sizeof path, "%.*s.%s", (int)strlen(conf_path) - 5, conf_path, suffix);
+	text = slurp(path);
+	dir = realpath("t/conf", NULL);
+	if (text != NULL)
+		text = replace(text, "@DIR@", dir);
+	free(dir);
+	return text;
+}
+
+/* What CONF prints, read again, prints the same and has the same keys without effect. */
+static void
+check_round_trip(const struct conf *conf)
+{
+	char *first = print(conf), *second, *errors;
+	struct conf again;
+
+	cr_expect(zero(int, load(&again, write_file("again.conf", first, strlen(first), 0600), 0,
+	    NULL, &errors)), "%s", errors);
+	second = print(&again);
+	check_text(second, first);
+	cr_expect(eq(u32, again.inactive, conf->inactive));
+	free(first);
+	free(second);
+	free(errors);
+	conf_free(&again);
+}
+
+static void
+check_case(const char *path)
+{
+	char *ok = expected(path, "ok"), *bad = expected(path, "bad"), *errors, *text;
+	struct conf conf;
+	int rc = load(&conf, path, 0, NULL, &errors);
+
+	cr_expect(ne(int, ok == NULL, bad == NULL), "%s: needs one of .ok and .bad", path);
+	if (ok != NULL) {
+		cr_expect(zero(int, rc), "%s: %s", path, errors);
+		check_text(errors, "");
+		text = rc == 0 ? print(&conf) : NULL;
+		if (text != NULL) {
+			check_text(text, ok);
+			check_round_trip(&conf);
+		}
+		free(text);
+	}
+	if (bad != NULL) {
+		cr_expect(eq(int, rc, ERR_INVALID), "%s", path);
+		check_text(errors, bad);
+	}
+	conf_free(&conf);
+	free(errors);
+	free(ok);
+	free(bad);
+}
+
+Test(conf, cases_of_t_conf)
+{
+	DIR *dir = opendir("t/conf");
+	struct dirent *entry;
+	char path[512];
+	unsigned n = 0;
+
+	cr_assert(ne(ptr, dir, NULL), "no t/conf here: set LIMINAL_SRCDIR");
+	while ((entry = readdir(dir)) != NULL) {
+		size_t len = strlen(entry->d_name);
+
+		if (len < 5 || strcmp(entry->d_name + len - 5, ".conf") != 0)
+			continue;
+		snprintf(path, sizeof path, "t/conf/%s", entry->d_name);
+		check_case(path);
+		n++;
+	}
+	closedir(dir);
+	cr_assert(lt(uint, 10, n));
+}
+
+/* The example that is installed: good as it is, and good with each key switched on. It then
+ * says what the defaults say, and has each key. */
+Test(conf, example_documents_every_key)
+{
+	char *text = slurp("conf/liminald.conf"), *line, *errors, *got, *want, *p;
+	struct conf plain, full;
+
+	cr_assert(ne(ptr, text, NULL));
+	cr_expect(zero(int, load(&plain, "conf/liminald.conf", 0, NULL, &errors)), "%s", errors);
+	free(errors);
+	want = print(&plain);
+	check_round_trip(&plain);
+	for (line = text; line != NULL; line = (p = strchr(line, '\n')) ? p + 1 : NULL) {
+		line += strspn(line, "\t");
+		if (*line == '#' && line[1] != ' ' && line[1] != '\n')
+			*line = ' ';
+	}
+	setenv("LIMINAL_AUTH_TOKEN", "in place of the file", 1);
+	cr_expect(zero(int, load(&full, write_file("full.conf", text, strlen(text), 0600), 0, NULL,
+	    &errors)), "%s", errors);
+	free(errors);
+	got = print(&full);
+	cr_expect(zero(int, contains(got, "\n# user")));
+	cr_expect(zero(int, contains(got, "\t# ")), "a key is missing: %s", got);
+	cr_expect(eq(int, contains(text, "token_file = "), 1));
+	got = replace(got, "user = \"liminal\"", "# user = \"\"");
+	got = replace(got, "pid_file = \"/run/liminald.pid\"", "# pid_file = \"\"");
+	got = replace(got, "health_listen = \"127.0.0.1:7678\"", "# health_listen = \"\"");
+	got = replace(got, "\npersist_dir", "\n# persist_dir");
+	got = replace(got, "\trecord", "\t# record");
+	got = replace(got, "\tsubscriptions", "\t# subscriptions");
+	got = replace(got, "# auth: the token is from LIMINAL_AUTH_TOKEN", "# no auth: open");
+	check_text(got, want);
+	free(got);
+	free(want);
+	free(text);
+	conf_free(&plain);
+	conf_free(&full);
+}
+
+Test(conf, defaults)
+{
+	struct conf c;
+	char *errors;
+
+	cr_assert(zero(int, load(&c, "/dev/null", 0, NULL, &errors)), "%s", errors);
+	cr_expect(eq(uint, c.n_listen, 1));
+	check_text(c.listen[0], "127.0.0.1:7677");
+	check_text(c.runtime_dir, "/run/liminald");
+	cr_expect(eq(ptr, c.user, NULL));
+	cr_expect(eq(ptr, c.token, NULL));
+	cr_expect(eq(ptr, c.health_listen, NULL));
+	cr_expect(eq(ptr, c.pid_file, NULL));
+	cr_expect(eq(i64, c.drain_timeout_ns, 30 * SECOND));
+	cr_expect(eq(int, c.log_level, CONF_LOG_INFO));
+	cr_expect(eq(i64, c.reply_timeout_ns, 5 * SECOND));
+	cr_expect(eq(int, c.fallback, CONF_FALLBACK_ECHO));
+	cr_expect(eq(int, c.connection_subjects, CONF_SUBJECTS_LOCAL));
+	cr_expect(eq(int, c.router, CONF_ROUTER_LEAST_LOADED));
+	cr_expect(eq(u32, c.default_capacity, 1));
+	cr_expect(eq(u32, c.queue_limit, 10000));
+	cr_expect(eq(u32, c.max_attempts, 3));
+	cr_expect(eq(i64, c.first_push_delay_ns, SECOND / 50));
+	cr_expect(eq(u32, c.max_connections, 1024));
+	cr_expect(eq(u32, c.max_connections_per_address, 0));
+	cr_expect(eq(u32, c.max_frame_bytes, 16u << 20));
+	cr_expect(eq(i64, c.handshake_timeout_ns, 10 * SECOND));
+	cr_expect(eq(u32, c.max_conversations, 1024));
+	cr_expect(eq(u32, c.max_pushes, 1024));
+	cr_expect(eq(u64, c.outbound_bytes, 64u << 20));
+	free(errors);
+	conf_free(&c);
+}
+
+Test(conf, durations_and_sizes)
+{
+	static const struct { const char *text; int64_t ns; } durations[] = {
+		{ "0s", 0 }, { "250ms", SECOND / 4 }, { "5s", 5 * SECOND }, { "010m", 600 * SECOND },
+		{ "2h", 7200 * SECOND }, { "7d", 604800 * SECOND },
+		{ "106751d", INT64_C(106751) * 86400 * SECOND },
+	};
+	static const struct { const char *text; uint64_t bytes; } sizes[] = {
+		{ "0", 0 }, { "512", 512 }, { "64K", 65536 }, { "16M", 16u << 20 },
+		{ "1G", 1u << 30 }, { "17179869183G", UINT64_C(17179869183) << 30 },
+		{ "18446744073709551615", UINT64_MAX },
+	};
+	static const char *const not_durations[] = {
+		"", "5", "s", "-5s", "+5s", " 5s", "5 s", "5s ", "5S", "1.5s", "5us", "5sec", "0x5s",
+		"106752d", "9223372036855s", "99999999999999999999ms",
+	};
+	static const char *const not_sizes[] = {
+		"", "K", "-1", "+1", " 1", "1 K", "1k", "1KB", "1.5M", "1T", "0x10",
+		"17179869184G", "18446744073709551616",
+	};
+	uint64_t bytes;
+	int64_t ns;
+	size_t i;
+
+	for (i = 0; i < sizeof durations / sizeof durations[0]; i++) {
+		ns = -1;
+		cr_expect(zero(int, conf_parse_duration(durations[i].text, &ns)));
+		cr_expect(eq(i64, ns, durations[i].ns), "%s", durations[i].text);
+	}
+	for (i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
+		bytes = 1;
+		cr_expect(zero(int, conf_parse_size(sizes[i].text, &bytes)));
+		cr_expect(eq(u64, bytes, sizes[i].bytes), "%s", sizes[i].text);
+	}
+	for (i = 0; i < sizeof not_durations / sizeof not_durations[0]; i++)
+		cr_expect(eq(int, conf_parse_duration(not_durations[i], &ns), ERR_INVALID), "\"%s\"",
+		    not_durations[i]);
+	for (i = 0; i < sizeof not_sizes / sizeof not_sizes[0]; i++)
+		cr_expect(eq(int, conf_parse_size(not_sizes[i], &bytes), ERR_INVALID), "\"%s\"",
+		    not_sizes[i]);
+}
+
+/* Defaults, file, environment, -o: each wins over the ones before it. */
+Test(conf, precedence)
+{
+	static const char text[] = "listen = { \"a:1\", \"a:2\" }\ndrain_timeout = \"1s\"\n"
+	    "runtime_dir = \"from-file\"\nlog_level = \"debug\"\n";
+	char *const overrides[] = { (char[]){ "drain_timeout=7s" },
+	    (char[]){ "drain_timeout = 8s" } };
+	char want[1024], *errors, *cwd = getcwd(NULL, 0);
+	const char *file = write_file("p.conf", text, strlen(text), 0600);
+	struct conf c;
+
+	cr_assert(zero(int, load(&c, file, 0, NULL, &errors)), "%s", errors);
+	cr_expect(eq(uint, c.n_listen, 2));
+	cr_expect(eq(i64, c.drain_timeout_ns, SECOND));
+	snprintf(want, sizeof want, "%s/from-file", scratch);
+	check_text(c.runtime_dir, want);
+	conf_free(&c);
+	free(errors);
+
+	setenv("LIMINAL_LISTEN", "b:1, unix:s ,[::1]:0", 1);
+	setenv("LIMINAL_DRAIN_TIMEOUT", "2s", 1);
+	setenv("LIMINAL_RUNTIME_DIR", "./from-environment", 1);
+	setenv("LIMINAL_PERSIST_DIR", "/p", 1);
+	setenv("LIMINAL_HEALTH_LISTEN", "h:1", 1);
+	cr_assert(zero(int, load(&c, file, 0, NULL, &errors)), "%s", errors);
+	cr_expect(eq(uint, c.n_listen, 3));
+	check_text(c.listen[0], "b:1");
+	snprintf(want, sizeof want, "unix:%s/s", cwd);
+	check_text(c.listen[1], want);
+	check_text(c.listen[2], "[::1]:0");
+	cr_expect(eq(i64, c.drain_timeout_ns, 2 * SECOND));
+	snprintf(want, sizeof want, "%s/from-environment", cwd);
+	check_text(c.runtime_dir, want);
+	check_text(c.persist_dir, "/p");
+	check_text(c.health_listen, "h:1");
+	cr_expect(eq(int, c.log_level, CONF_LOG_DEBUG));
+	conf_free(&c);
+	free(errors);
+
+	cr_assert(zero(int, load(&c, file, 2, overrides, &errors)), "%s", errors);
+	cr_expect(eq(i64, c.drain_timeout_ns, 8 * SECOND));
+	cr_expect(eq(uint, c.n_listen, 3));
+	conf_free(&c);
+	free(errors);
+	free(cwd);
+}
+
+Test(conf, override_forms)
+{
+	static const struct { const char *text; unsigned n; const char *last; } listens[] = {
+		{ "listen=127.0.0.1:0", 1, "127.0.0.1:0" },
+		{ "listen=a:1,b:2", 2, "b:2" },
+		{ "listen = {\"a:1\", 'b:2', [::1]:3}", 3, "[::1]:3" },
+		{ "listen=\"a:1\",\"b:2\"", 2, "b:2" },
+		{ "listen=unix:/tmp/a#b+c", 1, "unix:/tmp/a#b+c" },
+	};
+	char text[128], *errors;
+	char *const overrides[] = { text };
+	struct conf c;
+	size_t i;
+
+	for (i = 0; i < sizeof listens / sizeof listens[0]; i++) {
+		snprintf(text, sizeof text, "%s", listens[i].text);
+		cr_assert(zero(int, load(&c, "/dev/null", 1, overrides, &errors)), "%s: %s", text,
+		    errors);
+		cr_assert(eq(uint, c.n_listen, listens[i].n), "%s", text);
+		check_text(c.listen[c.n_listen - 1], listens[i].last);
+		conf_free(&c);
+		free(errors);
+	}
+	snprintf(text, sizeof text, "user=\"with space\"");
+	cr_expect(eq(int, load(&c, "/dev/null", 1, overrides, &errors), ERR_INVALID));
+	check_text(errors, "-o user: \"with space\" is not the name of a user\n");
+	conf_free(&c);
+	free(errors);
+	snprintf(text, sizeof text, "limits.connections=7");
+	cr_expect(zero(int, load(&c, "/dev/null", 1, overrides, &errors)));
+	cr_expect(eq(u32, c.max_connections, 7));
+	conf_free(&c);
+	free(errors);
+}
+
+/* Errors of all sources at once, the ones of the file first. */
+Test(conf, errors_of_every_source)
+{
+	static const char text[] = "user = \"a b\"\ndrain_timeout = \"replaced, not looked at\"\n"
+	    "unknown = 1\n";
+	char *const overrides[] = { (char[]){ "litsen=1" }, (char[]){ "log_level=loud" },
+	    (char[]){ "user" }, (char[]){ "limits=1" }, (char[]){ "notifier=1" },
+	    (char[]){ "runtime_dir={\"a\"}" }, (char[]){ "pid_file=\"a" }, (char[]){ "" } };
+	static const char want[] =
+	    "%s:1: user: \"a b\" is not the name of a user\n"
+	    "%s:3: unknown key 'unknown'\n"
+	    "LIMINAL_LISTEN: \"\": not an address: host:port, [v6]:port or unix:/path\n"
+	    "LIMINAL_DRAIN_TIMEOUT: \"5\" is not a duration such as \"250ms\", \"5s\", \"10m\", "
+	    "\"2h\" or \"7d\"\n"
+	    "LIMINAL_AUTH_TOKEN: the token is empty\n"
+	    "-o litsen: unknown key\n"
+	    "-o user: KEY=VALUE is expected\n"
+	    "-o limits: a section; name one of its keys as SECTION.KEY\n"
+	    "-o notifier: not supported by this version\n"
+	    "-o runtime_dir: not a value: {\"a\"}\n"
+	    "-o pid_file: not a value: \"a\n"
+	    "-o : KEY=VALUE is expected\n"
+	    "-o log_level: \"loud\" is not \"error\", \"warn\", \"info\" or \"debug\"\n";
+	const char *file = write_file("e.conf", text, strlen(text), 0600);
+	char *errors, *expect;
+	struct conf c;
+
+	setenv("LIMINAL_DRAIN_TIMEOUT", "5", 1);
+	setenv("LIMINAL_AUTH_TOKEN", "", 1);
+	setenv("LIMINAL_LISTEN", "", 1);
+	cr_expect(eq(int, load(&c, file, 8, overrides, &errors), ERR_INVALID));
+	expect = replace(strdup(want), "%s", file);
+	check_text(errors, expect);
+	free(expect);
+	free(errors);
+	conf_free(&c);
+}
+
+/* Load a file whose auth section names TOKEN_FILE; nothing may show the token. */
+static int
+load_token(struct conf *c, const char *token_file, char **errors)
+{
+	char text[1024], path[512], *printed;
+	int rc;
+
+	snprintf(path, sizeof path, "%s", token_file);
+	snprintf(text, sizeof text, "\nauth { token_file = \"%s\" }\n", path);
+	rc = load(c, write_file("auth.conf", text, strlen(text), 0600), 0, NULL, errors);
+	cr_expect(zero(int, contains(*errors, "s3cret")));
+	if (rc == 0) {
+		printed = print(c);
+		cr_expect(zero(int, contains(printed, "s3cret")));
+		free(printed);
+		check_round_trip(c);
+	}
+	return rc;
+}
+
+static void
+check_token(const char *bytes, size_t len, mode_t mode, const char *token, const char *complaint)
+{
+	char *errors;
+	struct conf c;
+
+	(void)write_file("token", bytes, len, mode);
+	cr_expect(eq(int, load_token(&c, "token", &errors), complaint == NULL ? 0 : ERR_INVALID),
+	    "%s", errors);
+	if (complaint == NULL) {
+		cr_assert(eq(sz, c.token_len, strlen(token)));
+		cr_expect(zero(int, memcmp(c.token, token, c.token_len)));
+	} else {
+		cr_expect(eq(int, contains(errors, "auth.conf:2: auth.token_file: /"), 1), "%s",
+		    errors);
+		cr_expect(eq(int, contains(errors, complaint), 1), "%s", errors);
+	}
+	conf_free(&c);
+	free(errors);
+}
+
+Test(conf, token_file)
+{
+	char big[4098], want[4097];
+
+	memset(big, 'x', sizeof big);
+	memset(want, 'x', sizeof want);
+	want[4096] = '\0';
+	check_token("s3cret", 6, 0600, "s3cret", NULL);
+	check_token("s3cret\n", 7, 0640, "s3cret", NULL);
+	check_token("s3cret\r\n\n", 9, 0400, "s3cret\r\n", NULL);
+	check_token("", 0, 0600, NULL, "/token: the token is empty");
+	check_token("\n", 1, 0600, NULL, "/token: the token is empty");
+	check_token("s3cret", 6, 0644, NULL, "/token: everybody may read or write the token: chmod");
+	check_token("s3cret", 6, 0602, NULL, "chmod o-rw");
+	check_token(big, 4096, 0600, want, NULL);
+	check_token(big, 4097, 0600, NULL, "/token: the token is longer than 4096 bytes");
+	check_token(big, 4098, 0600, NULL, "/token: the token is longer than 4096 bytes");
+	big[4096] = '\n';
+	check_token(big, 4097, 0600, want, NULL);
+}
+
+Test(conf, token_of_the_environment)
+{
+	char big[4098], *errors, *printed;
+	struct conf c;
+
+	/* The file is then not read, and an auth section may be without one. */
+	setenv("LIMINAL_AUTH_TOKEN", "s3cret\n", 1);
+	cr_expect(zero(int, load_token(&c, "nowhere", &errors)), "%s", errors);
+	cr_assert(eq(sz, c.token_len, 7));
+	cr_expect(eq(ptr, c.token_file, NULL));
+	check_text(getenv("LIMINAL_AUTH_TOKEN"), "s3cret\n");
+	conf_free(&c);
+	free(errors);
+	cr_expect(zero(int, load(&c, "t/conf/02.conf", 0, NULL, &errors)), "%s", errors);
+	printed = print(&c);
+	cr_expect(eq(int, contains(printed, "# auth: the token is from LIMINAL_AUTH_TOKEN\n"), 1));
+	free(printed);
+	conf_free(&c);
+	free(errors);
+
+	memset(big, 'x', sizeof big - 1);
+	big[sizeof big - 1] = '\0';
+	setenv("LIMINAL_AUTH_TOKEN", big, 1);
+	cr_expect(eq(int, load(&c, "/dev/null", 0, NULL, &errors), ERR_INVALID));
+	check_text(errors, "LIMINAL_AUTH_TOKEN: the token is longer than 4096 bytes\n");
+	conf_free(&c);
+	free(errors);
+}
+
+Test(conf, files_that_cannot_be_read)
+{
+	static char big[1024 * 1024 + 1];
+	char *errors;
+	struct conf c;
+
+	cr_expect(eq(int, load(&c, "no/such.conf", 0, NULL, &errors), ERR_INVALID));
+	check_text(errors, "no/such.conf: No such file or directory\n");
+	conf_free(&c);
+	free(errors);
+	cr_expect(eq(int, load(&c, "t/conf", 0, NULL, &errors), ERR_INVALID));
+	check_text(errors, "t/conf: Is a directory\n");
+	conf_free(&c);
+	free(errors);
+	cr_expect(eq(int, load(&c, write_file("nul.conf", "user\0=", 6, 0600), 0, NULL, &errors),
+	    ERR_INVALID));
+	cr_expect(eq(int, contains(errors, "nul.conf: not a text file"), 1));
+	conf_free(&c);
+	free(errors);
+	memset(big, '\n', sizeof big);
+	cr_expect(eq(int, load(&c, write_file("big.conf", big, sizeof big, 0600), 0, NULL, &errors),
+	    ERR_INVALID));
+	cr_expect(eq(int, contains(errors, "big.conf: longer than"), 1));
+	conf_free(&c);
+	free(errors);
+}
+
+/* Every beginning of a good and of a bad file, and each with a byte changed, is read without
+ * harm, and never taken for good while something was said about it. */
+Test(conf, mutilated_files)
+{
+	static const char *const files[] = { "t/conf/01.conf", "t/conf/03.conf", "t/conf/10.conf",
+	    "t/conf/12.conf" };
+	static const char bytes[] = "{}=\"'\\#,+*\n$/(";
+	char *text, *errors;
+	struct conf c;
+	size_t i, n, len;
+	int rc;
+
+	for (i = 0; i < sizeof files / sizeof files[0]; i++) {
+		text = slurp(files[i]);
+		cr_assert(ne(ptr, text, NULL));
+		len = strlen(text);
+		for (n = 0; n < 2 * len; n++) {
+			char kept = text[n % len];
+
+			if (n >= len)
+				text[n % len] = bytes[n % (sizeof bytes - 1)];
+			rc = load(&c, write_file("m.conf", text, n < len ? n : len, 0600), 0, NULL,
+			    &errors);
+			cr_expect(eq(int, rc == 0, *errors == '\0'));
+			text[n % len] = kept;
+			conf_free(&c);
+			free(errors);
+		}
+		free(text);
+	}
+}
+
+static char inactive[512];
+
+static void
+note_inactive(const char *key)
+{
+	snprintf(inactive + strlen(inactive), sizeof inactive - strlen(inactive), "%s ", key);
+}
+
+Test(conf, keys_without_effect_are_named)
+{
+	char *errors;
+	struct conf c;
+
+	cr_assert(zero(int, load(&c, "t/conf/02.conf", 0, NULL, &errors)));
+	conf_each_inactive(&c, note_inactive);
+	check_text(inactive, "");
+	conf_free(&c);
+	free(errors);
+	cr_assert(zero(int, load(&c, "t/conf/01.conf", 0, NULL, &errors)));
+	conf_each_inactive(&c, note_inactive);
+	check_text(inactive, "health_listen persist_dir pid_file dispatch.record "
+	    "limits.subscriptions_per_connection ");
+	conf_free(&c);
+	free(errors);
+}
