@@ -5,8 +5,8 @@ T ?=
 ASAN_B      := $(B)/asan
 ASAN_FLAGS  := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
 # Every process writes its report into the tests' directory, where it fails the run.
-ASAN_ENV     = ASAN_OPTIONS=exitcode=99:log_path=$(CURDIR)/$(ASAN_B)/report:detect_leaks=1 \
-               UBSAN_OPTIONS=print_stacktrace=1:log_path=$(CURDIR)/$(ASAN_B)/report
+ASAN_ENV     = ASAN_OPTIONS=exitcode=99:log_path=$(abspath $(ASAN_B))/report:detect_leaks=1 \
+               UBSAN_OPTIONS=print_stacktrace=1:log_path=$(abspath $(ASAN_B))/report
 
 UNIT_SRC := $(foreach f,$(wildcard t/unit/*.c t/proc/*.c),$(if $(findstring $(T),$f),$f))
 UNIT_BIN := $(patsubst t/%.c,$(B)/t/%,$(filter-out %_cases.c,$(UNIT_SRC)))
@@ -14,13 +14,16 @@ E2E      := $(foreach f,$(wildcard t/e2e/*.t t/kill/*.t),$(if $(findstring $(T),
 # A hang, not a slow machine, is what this bounds.
 UNIT_LIMIT := 300
 
-TEST_ENV = LIMINAL_SRCDIR=$(CURDIR) LIMINALD=$(CURDIR)/$(B)/liminald \
-           LIMINAL=$(CURDIR)/$(B)/liminal LIMINAL_CHECK_STATE=$(CURDIR)/$(B)/check-state
+TEST_ENV = LIMINAL_SRCDIR=$(CURDIR) LIMINALD=$(abspath $(B))/liminald \
+           LIMINAL=$(abspath $(B))/liminal LIMINAL_CHECK_STATE=$(abspath $(B))/check-state
 
-$(B)/t/%: t/%.c $(LIB_OBJ) $(CLIENT_OBJ)
+# Everything but the two main functions.
+TEST_OBJ = $(CLIENT_OBJ) $(filter-out %/main.o,$(DAEMON_OBJ)) $(LIB_OBJ)
+
+$(B)/t/%: t/%.c $(TEST_OBJ)
 	@mkdir -p $(@D)
 	$(CC) $(CPPFLAGS) -It $(ALL_CFLAGS) -Wno-pedantic -MMD -MP -MF $@.d -o $@ $< \
-	    $(wildcard $(<:.c=_cases.c)) $(CLIENT_OBJ) $(LIB_OBJ) $(LIBS) -lcriterion -lm $(ALL_LDFLAGS)
+	    $(wildcard $(<:.c=_cases.c)) $(TEST_OBJ) $(LIBS) -lcriterion -lm $(ALL_LDFLAGS)
 
 $(B)/check-state: t/tools/check_state.c $(LIB_OBJ)
 	@mkdir -p $(@D)

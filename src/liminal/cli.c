@@ -50,7 +50,8 @@ cli_help(const struct cli *cli, const struct option *longs)
 		    "  -m SIZE        of the largest frame, as in 64K, 16M\n",
 		    CLI_DEFAULT_SERVER);
 	if ((command->groups & CLI_STATE) != 0)
-		printf("  -d DIR         runtime directory of the daemon (%s)\n", CLI_DEFAULT_DIR);
+		printf("  -d DIR         runtime directory of the daemon (LIMINAL_RUNTIME_DIR, else %s)\n",
+		    CLI_DEFAULT_DIR);
 	printf("  -j             print JSON, one object a line\n"
 	    "  -h             print this\n");
 	for (; longs != NULL && longs->name != NULL; longs++) {
@@ -163,7 +164,9 @@ cli_next_option(struct cli *cli, const char *own, const struct option *longs)
 				cli_complain(cli, "no option %s", cli->argv[optind - 1]);
 			exit(cli_usage(cli));
 		default:
-			if (!cli_take_common(cli, c))
+			/* A subcommand's own letter goes before that of a group it is not in. */
+			if ((c > 0 && c < CLI_LONG && strchr(own, c) != NULL) ||
+			    !cli_take_common(cli, c))
 				return c;
 		}
 	}

@@ -116,5 +116,16 @@ int	command_push(struct cli *cli);
 int	command_ask(struct cli *cli);
 int	command_work(struct cli *cli);
 int	command_ping(struct cli *cli);
+int	command_status(struct cli *cli);
+int	command_connections(struct cli *cli);
+int	command_workers(struct cli *cli);
+int	command_pools(struct cli *cli);
+int	command_pushes(struct cli *cli);
+int	command_conversations(struct cli *cli);
+int	command_top(struct cli *cli);
+int	command_dump(struct cli *cli);
+int	command_crash(struct cli *cli);
+int	command_close(struct cli *cli);
+int	command_drain(struct cli *cli);
 
 #endif

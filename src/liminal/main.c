@@ -19,6 +19,17 @@ static const struct cli_command main_commands[] = {
 	    "NAMESPACE/QUEUE [-a TYPE]... [-n MAX] -- PROGRAM [ARGUMENT]...",
 	    "be a worker that runs a program once per job" },
 	{ "ping", command_ping, CLI_WIRE, "", "see whether the daemon answers, and how fast" },
+	{ "status", command_status, CLI_STATE, "", "how much there is of everything, and every counter" },
+	{ "connections", command_connections, CLI_STATE, "", "who is connected" },
+	{ "workers", command_workers, CLI_STATE, "", "who works for which pools" },
+	{ "pools", command_pools, CLI_STATE, "", "workers, running and waiting jobs of each pool" },
+	{ "pushes", command_pushes, CLI_STATE, "", "what somebody has and has not answered" },
+	{ "conversations", command_conversations, CLI_STATE, "", "open conversations" },
+	{ "top", command_top, CLI_STATE, "", "watch pools and workers; q quits" },
+	{ "dump", command_dump, CLI_STATE, "[TABLE]", "the rows of one or of all tables, decoded" },
+	{ "crash", command_crash, CLI_STATE, "CONN_ID", "kill a connection's process by SIGSEGV" },
+	{ "close", command_close, CLI_STATE, "CONN_ID", "end a connection" },
+	{ "drain", command_drain, CLI_STATE, "", "let the daemon drain and exit" },
 };
 
 #define MAIN_N_COMMANDS (sizeof(main_commands) / sizeof(main_commands[0]))
@@ -35,14 +46,14 @@ main_print_commands(FILE *to)
 int
 main(int argc, char **argv)
 {
-	const char *server = getenv("LIMINAL_SERVER");
+	const char *server = getenv("LIMINAL_SERVER"), *dir = getenv("LIMINAL_RUNTIME_DIR");
 	struct cli cli = {
 		.argc = argc - 1,
 		.argv = argv + 1,
 		.server = server != NULL && server[0] != '\0' ? server : CLI_DEFAULT_SERVER,
 		.timeout_ms = -1,
 		.max_frame = LIMINAL_DEFAULT_MAX_FRAME,
-		.dir = CLI_DEFAULT_DIR,
+		.dir = dir != NULL && dir[0] != '\0' ? dir : CLI_DEFAULT_DIR,
 	};
 
 	if (argc >= 2 && (strcmp(argv[1], "-h") == 0 || strcmp(argv[1], "--help") == 0)) {

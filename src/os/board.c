@@ -16,7 +16,7 @@ const char *const board_counter_names[BOARD_N_COUNTERS] = {
 	[BOARD_FAILED] = "failed",
 	[BOARD_RETRIED] = "retried",
 	[BOARD_QUEUED] = "queued",
-	[BOARD_PUSHES] = "pushes",
+	[BOARD_PUSHES] = "pushes_sent",
 	[BOARD_REPLIES] = "replies",
 	[BOARD_REPLIES_IGNORED] = "replies_ignored",
 };

@@ -13,6 +13,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
+#include <sys/timerfd.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -214,6 +215,16 @@ connection_read(struct connection *c, uint64_t *offset)
 		connection_end(c, ROLE_EXIT_OK, "the connection was lost: %s", strerror(errno));
 }
 
+/* Watch FD, or watch it for other EVENTS. */
+static void
+connection_watch(struct connection *c, int op, int fd, uint32_t events)
+{
+	struct epoll_event event = { .events = events, .data.fd = fd };
+
+	if (epoll_ctl(c->epoll_fd, op, fd, &event) == -1)
+		connection_end(c, ROLE_EXIT_SYSTEM, "epoll: %s", strerror(errno));
+}
+
 static int64_t
 connection_next_deadline(struct connection *c)
 {
@@ -223,16 +234,17 @@ connection_next_deadline(struct connection *c)
 		next = c->handshake_deadline_ns;
 	if (c->ready_at_ns < next)
 		next = c->ready_at_ns;
-	if (c->tidy_at_ns < next)
-		next = c->tidy_at_ns;
 	return next;
 }
 
 static void
 connection_tick(struct connection *c)
 {
-	int64_t now = clock_now_ns();
+	int64_t now;
 
+	if (connection_next_deadline(c) == INT64_MAX)
+		return;
+	now = clock_now_ns();
 	if (!c->is_open && now >= c->handshake_deadline_ns) {
 		handshake_refuse(c, FRAME_REASON_OTHER,
 		    "limits handshake_timeout: no handshake in time");
@@ -246,14 +258,37 @@ connection_tick(struct connection *c)
 	}
 	request_expire(c, now);
 	turn_apply(c);
-	if (now >= c->tidy_at_ns) {
-		c->tidy_at_ns = INT64_MAX;
-		turn_tidy(c);
-		buf_trim(&c->in, CONNECTION_KEEP);
-		buf_trim(&c->out, CONNECTION_KEEP);
-	} else if (c->tidy_at_ns == INT64_MAX && (c->inbox_rows > 0 ||
-	    c->in.size > CONNECTION_KEEP || c->out.size > CONNECTION_KEEP))
-		c->tidy_at_ns = now + CONNECTION_TIDY_NS;
+}
+
+/* Some time after work: remove what was read from the inbox, give memory back. */
+static void
+connection_tidy(struct connection *c)
+{
+	uint64_t expirations;
+
+	if (read(c->tidy_fd, &expirations, sizeof expirations) == sizeof expirations)
+		c->is_tidy_armed = 0;
+	turn_tidy(c);
+	buf_trim(&c->in, CONNECTION_KEEP);
+	buf_trim(&c->out, CONNECTION_KEEP);
+}
+
+/* A timer of its own, because one that is set anew for each wait costs more than a turn. */
+static void
+connection_arm_tidy(struct connection *c)
+{
+	const struct itimerspec when = { .it_value.tv_nsec = CONNECTION_TIDY_NS };
+
+	if (c->is_tidy_armed || (c->inbox_rows == 0 && c->in.size <= CONNECTION_KEEP &&
+	    c->out.size <= CONNECTION_KEEP))
+		return;
+	if (c->tidy_fd == -1) {
+		c->tidy_fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
+		connection_watch(c, EPOLL_CTL_ADD, c->tidy_fd, EPOLLIN);
+	}
+	if (timerfd_settime(c->tidy_fd, 0, &when, NULL) == -1)
+		connection_end(c, ROLE_EXIT_SYSTEM, "timer: %s", strerror(errno));
+	c->is_tidy_armed = 1;
 }
 
 static void
@@ -271,21 +306,11 @@ connection_publish_counts(struct connection *c)
 	c->frames_in = c->frames_out = c->frames_ignored = 0;
 }
 
-/* Watch FD, or watch it for other EVENTS. */
-static void
-connection_watch(struct connection *c, int op, int fd, uint32_t events)
-{
-	struct epoll_event event = { .events = events, .data.fd = fd };
-
-	if (epoll_ctl(c->epoll_fd, op, fd, &event) == -1)
-		connection_end(c, ROLE_EXIT_SYSTEM, "epoll: %s", strerror(errno));
-}
-
 /* Sleep until something happens; returns what there is for the client's socket. */
 static uint32_t
 connection_wait(struct connection *c, const sigset_t *unblocked)
 {
-	struct epoll_event events[3];
+	struct epoll_event events[4];
 	int64_t deadline = connection_next_deadline(c);
 	int wants_out = buf_len(&c->out) > 0, n, i, timeout = -1;
 	uint32_t found = 0;
@@ -299,9 +324,10 @@ connection_wait(struct connection *c, const sigset_t *unblocked)
 		connection_watch(c, EPOLL_CTL_ADD, c->wake.fd, EPOLLIN);
 		c->is_wake_watched = 1;
 	}
+	connection_arm_tidy(c);
 	if (deadline != INT64_MAX)
 		timeout = clock_poll_ms(deadline, clock_now_ns());
-	n = epoll_pwait(c->epoll_fd, events, 3, timeout, unblocked);
+	n = epoll_pwait(c->epoll_fd, events, 4, timeout, unblocked);
 	if (n == -1 && errno != EINTR)
 		connection_end(c, ROLE_EXIT_SYSTEM, "epoll: %s", strerror(errno));
 	for (i = 0; i < n; i++) {
@@ -309,6 +335,8 @@ connection_wait(struct connection *c, const sigset_t *unblocked)
 			found = events[i].events;
 		else if (events[i].data.fd == c->context->master_fd)
 			_exit(ROLE_EXIT_OK);	/* the master is gone, and the state with it */
+		else if (events[i].data.fd == c->tidy_fd)
+			connection_tidy(c);
 		else
 			wake_drain(&c->wake);
 	}
@@ -435,7 +463,7 @@ connection_init(struct connection *c, const struct role_context *context,
 	c->mine = &context->board->slots[context->slot];
 	c->router = router_by_conf(c->conf->router);
 	c->handshake_deadline_ns = clock_now_ns() + c->conf->handshake_timeout_ns;
-	c->tidy_at_ns = INT64_MAX;
+	c->tidy_fd = -1;
 	c->ready_at_ns = INT64_MAX;
 	RB_INIT(&c->conversations);
 	RB_INIT(&c->deadlines);

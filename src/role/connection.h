@@ -175,7 +175,7 @@ struct connection {
 	uint64_t inbox_seen, pushes_seen;	/* ids */
 	uint64_t seen_number;		/* the last transaction that was looked at */
 	unsigned inbox_rows;		/* that were read and are to be removed */
-	int64_t tidy_at_ns;		/* when to remove them if nothing else comes first */
+	int tidy_fd, is_tidy_armed;	/* removes them if nothing else comes first; -1 = no timer yet */
 
 	struct intent *intents;
 	size_t n_intents, size_intents;

@@ -179,7 +179,8 @@ keeper_watch(struct keeper *k)
 	k->fresh.n = 0;
 	if ((rc = keeper_each_owner(k, keeper_note_owner)) != 0)
 		return rc;
-	qsort(k->fresh.list, k->fresh.n, sizeof *k->fresh.list, keeper_compare);
+	if (k->fresh.n > 0)
+		qsort(k->fresh.list, k->fresh.n, sizeof *k->fresh.list, keeper_compare);
 	for (i = 0; i < k->fresh.n; i++) {
 		known = keeper_known(&k->suspects, k->fresh.list[i].conn_id);
 		if (known == NULL || known->looked != k->fresh.list[i].looked)

@@ -5,7 +5,6 @@
  * acknowledgement: it gets nothing before first_push_delay has passed, and is not selected
  * until then.
  */
-#include <bsd/unistd.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,6 +12,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "form/typed.h"
+#include "os/process.h"
 #include "role/connection.h"
 
 /* Bounds of one registration: what one transaction can take. */
@@ -165,7 +165,7 @@ worker_set_title(const struct connection *c, const struct record_registration *r
 	frame_vec_next(&next, &first);
 	log_vis(space, sizeof space, first.data, first.len);
 	log_vis(queue, sizeof queue, record->task_queue.data, record->task_queue.len);
-	setproctitle("%llu %s worker %s/%s", (unsigned long long)c->peer->conn_id,
+	process_set_title("%llu %s worker %s/%s", (unsigned long long)c->peer->conn_id,
 	    c->peer->address, space, queue);
 }
 

@@ -19,11 +19,13 @@ pending_key_put(uint8_t key[PENDING_KEY], const struct pending_key *in)
 static uint64_t
 pending_lane(const struct pool_demand *demand)
 {
-	uint64_t hash;
+	uint64_t type_len = demand->type.len, hash;
 
 	if (demand->type.len == 0 && !demand->node_required)
 		return 0;
-	hash = hash_fnv1a(HASH_FNV1A_START, demand->type.data, demand->type.len);
+	/* The length first: a type may contain any byte that could separate it from a node. */
+	hash = hash_fnv1a(HASH_FNV1A_START, &type_len, sizeof type_len);
+	hash = hash_fnv1a(hash, demand->type.data, demand->type.len);
 	if (demand->node_required) {
 		hash = hash_fnv1a(hash, "", 1);
 		hash = hash_fnv1a(hash, demand->node.data, demand->node.len);
@@ -309,6 +311,20 @@ pending_cancel_awaiter(struct state_txn *txn, uint64_t awaiter)
 	}
 	state_cursor_close(cursor);
 	return rc == ERR_NOTFOUND ? 0 : rc;
+}
+
+int
+pending_get(struct state_txn *txn, const struct pending_key *where, struct pending_item *item)
+{
+	struct state_view key, view;
+	uint8_t bytes[PENDING_KEY];
+	int rc;
+
+	pending_key_put(bytes, where);
+	rc = state_get(txn, STATE_PENDING, bytes, sizeof bytes, &view);
+	key.data = bytes;
+	key.len = sizeof bytes;
+	return rc != 0 ? rc : pending_read(&key, &view, item);
 }
 
 int

@@ -66,6 +66,10 @@ int	pending_refuse_orphans(struct state_txn *txn, const struct pool_name *name);
 /* Forget everything that AWAITER waits for, because it has ended. */
 int	pending_cancel_awaiter(struct state_txn *txn, uint64_t awaiter);
 
+/* The item at KEY. ERR_NOTFOUND when it has left the queue. */
+int	pending_get(struct state_txn *txn, const struct pending_key *key,
+	    struct pending_item *item);
+
 /* Visit every item. */
 int	pending_each(struct state_txn *txn, int (*visit)(void *arg,
 	    const struct pending_item *item), void *arg);

@@ -42,6 +42,8 @@ workers_put(struct state_txn *txn, uint64_t conn_id, const struct record_registr
 	uint8_t key[8];
 	int rc;
 
+	/* An aborted transaction's number, and so its sequence, is given out again. */
+	workers_cache[conn_id % WORKERS_CACHE].conn_id = 0;
 	rc = record_pack_registration(in, &image);
 	if (rc == 0) {
 		state_key_put(key, conn_id);

@@ -93,7 +93,7 @@ sub others_are_served ($name, $rounds = 20) {
 {
 	note '-- a burst of stops under way: whoever has the write lock is found, too';
 	my @workers = map { $d->worker(name => "w$_", capacity => 4) } 1 .. 3;
-	for my $round (1 .. 3) {
+	for my $round (1 .. 2) {
 		my ($victim) = splice @workers, 0, 1;
 		my $pid = $d->pid_of($victim);
 		$caller->ask(1 + $_ % 8, "r$round.$_") for 1 .. 9;

@@ -205,7 +205,7 @@ for my $n (1 .. $KILLS) {
 		my $signal = (qw(KILL KILL SEGV ABRT))[rand 4];
 		kill $signal, $victims[rand @victims];
 		$what = "connection $signal";
-	} elsif ($dice < 0.97) {
+	} elsif ($dice < 0.99) {
 		my $i = int rand @load;
 		my $victim = $load[$i];
 		kill 'KILL', $victim->{pid};

@@ -109,6 +109,8 @@ be_master(int fd, int ignores_death)
 	    .keep_fd = fd, .failure_status = 1 };
 	sigset_t wait_mask;
 
+	/* Whatever goes wrong here must not outlive the test. */
+	alarm(2 * PATIENCE_MS / 1000);
 	signals_init(&wait_mask);
 	if (process_init(&family, -1, NULL) != 0)
 		_exit(1);
@@ -116,6 +118,7 @@ be_master(int fd, int ignores_death)
 		struct pollfd p = { .fd = family.watch_fd, .events = POLLIN };
 
 		/* Without the kernel's signal there is still the watch. */
+		alarm(2 * PATIENCE_MS / 1000);
 		if (ignores_death)
 			prctl(PR_SET_PDEATHSIG, 0, 0, 0, 0);
 		(void)!write(fd, "r", 1);

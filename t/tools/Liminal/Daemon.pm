@@ -35,10 +35,12 @@ sub program ($class) { return $PROGRAM }
 # value, false after the bound.
 sub poll_until ($condition, $bound = bound()) {
 	my $deadline = now() + $bound;
+	my $pause = 0.005;
 	while (1) {
 		my $value = $condition->();
 		return $value if $value || now() > $deadline;
-		sleep 0.005;
+		sleep $pause;
+		$pause *= 1.1 if $pause < 0.05;
 	}
 }
 
@@ -89,6 +91,8 @@ sub run ($self) {
 		%ENV = (%ENV, %{ $self->{env} });
 		# Room for process titles, however little the caller's environment holds.
 		$ENV{TITLE_ROOM} = 'x' x 200;
+		# A process that a test sends SEGV must die of it under a sanitizer, too.
+		$ENV{ASAN_OPTIONS} = join ':', 'handle_segv=0:handle_abort=0', $ENV{ASAN_OPTIONS} // ();
 		open STDIN, '<', '/dev/null';
 		open STDOUT, '>>', "$self->{dir}/out";
 		open STDERR, '>>', $log;

@@ -1,0 +1,52 @@
+/*
+ * dump: how the rows of each table are copied and shown by liminal dump. Internal to dump.c and
+ * dump_rows.c.
+ */
+#ifndef LIMINAL_LIMINAL_DUMP_H
+#define LIMINAL_LIMINAL_DUMP_H
+
+#include "liminal/inspect.h"
+#include "state/inbox.h"
+#include "state/pending.h"
+#include "state/pushes.h"
+
+#define DUMP_KEY_MAX	512	/* LMDB's is 511 */
+
+enum dump_reading {
+	DUMP_DECODED,
+	DUMP_RAW,		/* nothing is known about such rows */
+	DUMP_UNREADABLE,	/* it should read, and does not */
+};
+
+struct dump_item {
+	enum dump_reading reading;
+	size_t key_len, row_len;
+	uint64_t n_payload;		/* bytes */
+	struct buf text;		/* owned; pending: activity type, node; inbox: entries */
+	void	(*release)(struct dump_item *item);	/* of what U owns; NULL = nothing */
+	union {
+		struct connections_row connection;
+		struct record_registration registration;	/* owned */
+		struct record_conversation conversation;	/* owned */
+		struct pool_row pool;
+		struct pool_meta meta;
+		struct pushes_row push;
+		struct pending_row pending;
+		uint64_t counter;
+	} u;
+	uint8_t key[DUMP_KEY_MAX];
+};
+
+/* How one table's rows are read. */
+struct dump_table {
+	/* As struct walk has it. */
+	int	(*copy)(struct state_txn *txn, const struct state_view *key,
+		    const struct state_view *row, void *item);
+	/* Append a decoded item to a row that has begun; or to several, the last of which is left
+	 * begun. NULL when no row is ever decoded. */
+	void	(*show)(struct listing *listing, const struct dump_item *item, int64_t now_ns);
+};
+
+extern const struct dump_table dump_tables[STATE_N_TABLES];
+
+#endif
