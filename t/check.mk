@@ -10,7 +10,7 @@ ASAN_ENV     = ASAN_OPTIONS=exitcode=99:log_path=$(abspath $(ASAN_B))/report:det
 
 UNIT_SRC := $(foreach f,$(wildcard t/unit/*.c t/proc/*.c),$(if $(findstring $(T),$f),$f))
 UNIT_BIN := $(patsubst t/%.c,$(B)/t/%,$(filter-out %_cases.c,$(UNIT_SRC)))
-E2E      := $(foreach f,$(wildcard t/e2e/*.t t/kill/*.t),$(if $(findstring $(T),$f),$f))
+E2E      := $(strip $(foreach f,$(wildcard t/e2e/*.t t/kill/*.t),$(if $(findstring $(T),$f),$f)))
 # A hang, not a slow machine, is what this bounds.
 UNIT_LIMIT := 300
 
@@ -22,12 +22,14 @@ TEST_OBJ = $(CLIENT_OBJ) $(filter-out %/main.o,$(DAEMON_OBJ)) $(LIB_OBJ)
 
 $(B)/t/%: t/%.c $(TEST_OBJ)
 	@mkdir -p $(@D)
-	$(CC) $(CPPFLAGS) -It $(ALL_CFLAGS) -Wno-pedantic -MMD -MP -MF $@.d -o $@ $< \
+	@echo "CC $@"
+	@$(CC) $(CPPFLAGS) -It $(ALL_CFLAGS) -Wno-pedantic -MMD -MP -MF $@.d -o $@ $< \
 	    $(wildcard $(<:.c=_cases.c)) $(TEST_OBJ) $(LIBS) -lcriterion -lm $(ALL_LDFLAGS)
 
 $(B)/check-state: t/tools/check_state.c $(LIB_OBJ)
 	@mkdir -p $(@D)
-	$(CC) $(CPPFLAGS) $(ALL_CFLAGS) -o $@ $< $(LIB_OBJ) $(LIBS) $(ALL_LDFLAGS)
+	@echo "CC $@"
+	@$(CC) $(CPPFLAGS) $(ALL_CFLAGS) -o $@ $< $(LIB_OBJ) $(LIBS) $(ALL_LDFLAGS)
 
 check: check-deps
 	@$(MAKE) --no-print-directory check-tree

@@ -16,17 +16,20 @@ OBJCOPY ?= objcopy
 
 $(B)/pic/%.o: src/%.c
 	@mkdir -p $(@D)
-	$(CC) $(CPPFLAGS) $(ALL_CFLAGS) -fPIC -fvisibility=hidden -MMD -MP -c -o $@ $<
+	@echo "CC $@"
+	@$(CC) $(CPPFLAGS) $(ALL_CFLAGS) -fPIC -fvisibility=hidden -MMD -MP -c -o $@ $<
 
 $(B)/$(CLIENT_SONAME): $(CLIENT_PIC)
-	$(CC) $(filter-out -pie,$(ALL_LDFLAGS)) -shared -Wl,-soname,$(CLIENT_SONAME) -o $@ $^
+	@echo "CC $@"
+	@$(CC) $(filter-out -pie,$(ALL_LDFLAGS)) -shared -Wl,-soname,$(CLIENT_SONAME) -o $@ $^
 
 $(B)/libliminal.so: $(B)/$(CLIENT_SONAME)
 	ln -sf $(CLIENT_SONAME) $@
 
 # One object, so that what is hidden in the shared library is no name in the static one either.
 $(B)/libliminal.a: $(CLIENT_PIC)
-	$(CC) -nostdlib -r -o $(B)/pic/libliminal.o $^
+	@echo "CC $@"
+	@$(CC) -nostdlib -r -o $(B)/pic/libliminal.o $^
 	$(OBJCOPY) --localize-hidden $(B)/pic/libliminal.o
 	rm -f $@
 	$(AR) rcs $@ $(B)/pic/libliminal.o

@@ -5,4 +5,5 @@ LIMINAL_OBJ := $(LIMINAL_SRC:src/%.c=$(B)/obj/%.o)
 
 # Nothing of the roles: the tool looks at the state, it plays no part in it.
 $(B)/liminal: $(LIMINAL_OBJ) $(CLIENT_OBJ) $(filter-out $(B)/obj/role/%,$(LIB_OBJ))
-	$(CC) $(ALL_LDFLAGS) -o $@ $^ $(LIBS)
+	@echo "CC $@"
+	@$(CC) $(ALL_LDFLAGS) -o $@ $^ $(LIBS)

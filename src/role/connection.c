@@ -206,6 +206,7 @@ connection_read(struct connection *c, uint64_t *offset)
 	}
 	n = recv(c->peer->fd, room, want, MSG_DONTWAIT);
 	if (n > 0) {
+		c->has_grown |= n > CONNECTION_KEEP;
 		buf_commit(&c->in, (size_t)n);
 		if (c->in_need <= buf_len(&c->in))
 			connection_decode(c, offset);
@@ -269,6 +270,7 @@ connection_tidy(struct connection *c)
 	if (read(c->tidy_fd, &expirations, sizeof expirations) == sizeof expirations)
 		c->is_tidy_armed = 0;
 	turn_tidy(c);
+	c->has_grown = 0;
 	buf_trim(&c->in, CONNECTION_KEEP);
 	buf_trim(&c->out, CONNECTION_KEEP);
 }
@@ -279,8 +281,8 @@ connection_arm_tidy(struct connection *c)
 {
 	const struct itimerspec when = { .it_value.tv_nsec = CONNECTION_TIDY_NS };
 
-	if (c->is_tidy_armed || (c->inbox_rows == 0 && c->in.size <= CONNECTION_KEEP &&
-	    c->out.size <= CONNECTION_KEEP))
+	if (c->is_tidy_armed ||
+	    (c->inbox_rows == 0 && !c->has_grown && c->out.size <= CONNECTION_KEEP))
 		return;
 	if (c->tidy_fd == -1) {
 		c->tidy_fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
@@ -488,16 +490,7 @@ connection_main(const struct role_context *context, const struct role_peer *peer
 	connection_loop(&c, &unblocked);
 	connection_close(&c);
 	connection_log_end(&c);
-	conversation_free_all(&c);
-	request_free_all(&c);
-	dispatch_fini(&c);
-	worker_fini(&c);
-	buf_free(&c.in);
-	buf_free(&c.out);
-	free(c.intents);
-	if (c.is_open) {
-		state_close(c.state);
-		wake_close(&c.wake);
-	}
+	/* The process ends now, and with it all that it had: giving it back piece by piece would
+	 * only make the end of a connection dearer. */
 	return c.exit_status;
 }

@@ -175,6 +175,7 @@ struct connection {
 	uint64_t inbox_seen, pushes_seen;	/* ids */
 	uint64_t seen_number;		/* the last transaction that was looked at */
 	unsigned inbox_rows;		/* that were read and are to be removed */
+	int has_grown;			/* more than a little was read at once: worth trimming */
 	int tidy_fd, is_tidy_armed;	/* removes them if nothing else comes first; -1 = no timer yet */
 
 	struct intent *intents;
@@ -239,7 +240,6 @@ void	conversation_crashed(struct connection *c, struct conversation *conversatio
 void	conversation_put_later(struct connection *c, struct conversation *conversation);
 /* An intent that names it is done; a closed one is freed with its last intent. */
 void	conversation_release(struct conversation *conversation);
-void	conversation_free_all(struct connection *c);
 
 /* request.c */
 struct request *request_new(struct connection *c, struct conversation *conversation,
@@ -258,7 +258,6 @@ void	request_drop(struct connection *c, struct request *request);
 int	request_release(struct connection *c, struct request *request);
 int64_t	request_next_deadline(struct connection *c);
 void	request_expire(struct connection *c, int64_t now_ns);
-void	request_free_all(struct connection *c);
 
 /* dispatch.c */
 #define DISPATCH_NO_WORKERS "NoWorkersAvailable: no dispatch workers are available"
@@ -266,7 +265,6 @@ int	dispatch_apply_place(struct connection *c, struct state_txn *txn, struct int
 	    struct dispatch_turn *turn);
 int	dispatch_finish_place(struct state_txn *txn, struct dispatch_turn *turn);
 void	dispatch_done_place(struct connection *c, struct intent *intent);
-void	dispatch_fini(struct connection *c);
 int	dispatch_apply_cancel(struct connection *c, struct state_txn *txn, struct intent *intent);
 void	dispatch_cancel_queued(struct connection *c, struct request *request);
 void	dispatch_event(struct connection *c, const struct inbox_entry *entry, const void *body);
@@ -281,7 +279,6 @@ int	worker_apply_resolve(struct connection *c, struct state_txn *txn, struct int
 void	worker_done_resolve(struct connection *c, struct intent *intent);
 void	worker_push(struct connection *c, uint64_t correlation, const struct pushes_row *row,
 	    const struct frame_view *payload);
-void	worker_fini(struct connection *c);
 
 /* channel.c */
 void	channel_publish_frame(struct connection *c, const struct frame *frame);

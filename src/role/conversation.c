@@ -295,20 +295,6 @@ conversation_crashed(struct connection *c, struct conversation *conversation)
 	conversation_put_later(c, conversation);
 }
 
-void
-conversation_free_all(struct connection *c)
-{
-	struct conversation *conversation;
-	size_t i;
-
-	for (i = 0; i < c->n_intents; i++)
-		free(c->intents[i].owned);
-	while ((conversation = RB_ROOT(&c->conversations)) != NULL) {
-		conversation_detach(c, conversation);
-		free(conversation);
-	}
-}
-
 /* The built-in echo. */
 
 static int

@@ -425,10 +425,3 @@ dispatch_event(struct connection *c, const struct inbox_entry *entry, const void
 		break;
 	}
 }
-
-void
-dispatch_fini(struct connection *c)
-{
-	pool_snapshot_free(&c->dispatch.pool);
-	free(c->dispatch.candidates);
-}

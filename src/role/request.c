@@ -263,16 +263,3 @@ request_expire(struct connection *c, int64_t now_ns)
 		request_fail(c, request, FRAME_REASON_TIMED_OUT, text, strlen(text));
 	}
 }
-
-void
-request_free_all(struct connection *c)
-{
-	uint32_t i;
-
-	for (i = 0; i < c->size_requests; i++)
-		if (c->requests[i] != NULL)
-			request_free(c->requests[i]);
-	free(c->requests);
-	c->requests = NULL;
-	c->size_requests = c->n_requests = 0;
-}

@@ -85,6 +85,13 @@ worker_check_names(const struct record_registration *record, char *reason, size_
 		    WORKERS_IDENTITY_MAX);
 		return ERR_INVALID;
 	}
+	/* They are shown and compared as text from here on. */
+	if ((record->identity.len > 0 && memchr(record->identity.data, 0, record->identity.len)) ||
+	    (record->node.view.len > 0 &&
+	    memchr(record->node.view.data, 0, record->node.view.len))) {
+		snprintf(reason, size, "the identity or the node contains a NUL byte");
+		return ERR_INVALID;
+	}
 	return worker_check_types(&record->activity_types, reason, size);
 }
 
@@ -320,16 +327,4 @@ void
 worker_done_resolve(struct connection *c, struct intent *intent)
 {
 	board_count(c->mine, intent->error == 0 ? BOARD_REPLIES : BOARD_REPLIES_IGNORED, 1);
-}
-
-void
-worker_fini(struct connection *c)
-{
-	struct worker_job *job;
-
-	while ((job = RB_ROOT(&c->typed_jobs)) != NULL) {
-		RB_REMOVE(worker_jobs, &c->typed_jobs, job);
-		free(job);
-	}
-	workers_pools_free(&c->pools);
 }

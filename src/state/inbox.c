@@ -93,6 +93,8 @@ inbox_post(struct state_txn *txn, uint64_t conn_id, uint32_t slot,
 	struct inbox_target *target;
 	uint8_t *room;
 
+	if (!state_fits(txn, entry->len))
+		return ERR_FULL;
 	if (batch == NULL || (target = inbox_target_get(batch, conn_id, slot)) == NULL)
 		return ERR_NOMEM;
 	room = buf_reserve(&target->entries, sizeof *entry + entry->len);

@@ -27,12 +27,16 @@
 #define STATE_MAP_BYTES_MIN	(UINT64_C(8) << 20)
 /* Reader slots beyond one per connection: keeper, onlookers. */
 #define STATE_EXTRA_READERS	64
-/* Of the map, what new work may not use. */
+/* Of the map, what new work may not use, and what no large row may use: freeing pages takes
+ * pages first, so without them nobody's rows could be removed any more. */
 #define STATE_RESERVE_DIVISOR	8
+#define STATE_LAST_DIVISOR	16
 #define STATE_ID_BITS		16
 #define STATE_OPEN_TRIES	3
-/* How long the count of free pages is believed. */
-#define STATE_FREE_PAGES_NS	(20 * CLOCK_MS)
+/* How long the count of free pages is believed: nobody writes the reserve full in that time. */
+#define STATE_FREE_PAGES_NS	(20 * CLOCK_MS)		/* with a map of STATE_MAP_BYTES */
+/* Rows up to this, such as the news of somebody's end, may use the last part of the map. */
+#define STATE_SMALL_ROW		256
 
 const char *const state_table_names[STATE_N_TABLES] = {
 	[STATE_CONNECTIONS] = "connections",
@@ -56,6 +60,7 @@ struct state_txn {
 	int is_write;
 	uint32_t n_ids;
 	uint64_t number;
+	uint64_t grown;			/* bytes put, as if all of them were new */
 	struct inbox_batch *inbox;
 	struct state_wake *wakes;	/* kept between transactions */
 	size_t n_wakes, size_wakes;
@@ -70,7 +75,7 @@ struct state {
 	struct state_txn txn;
 	int last_error;			/* LMDB's or errno's number */
 	int64_t free_pages_at_ns;
-	uint64_t free_pages;
+	uint64_t free_pages, free_pages_number;
 };
 
 static int
@@ -84,6 +89,7 @@ state_fail(struct state *state, int rc)
 	case MDB_TXN_FULL:
 	case ENOSPC:
 	case EDQUOT:
+	case EIO:	/* what LMDB makes of a write that is cut short by a full file system */
 		return ERR_FULL;
 	case MDB_READERS_FULL:
 	case EAGAIN:
@@ -337,6 +343,7 @@ state_begin(struct state *state, struct state_txn **out, int is_write)
 	txn->is_write = is_write;
 	txn->n_ids = 0;
 	txn->n_wakes = 0;
+	txn->grown = 0;
 	txn->number = mdb_txn_id(txn->mdb);
 	*out = txn;
 	return 0;
@@ -418,46 +425,76 @@ state_last_number(struct state *state)
 	return info.me_last_txnid;
 }
 
-/* The pages on LMDB's free list, which a write may use again. */
+/* The pages on LMDB's free list, which a write may use again. LMDB shows it to readers
+ * only; a second transaction is what MDB_NOTLS allows. */
 static uint64_t
-state_free_pages(struct state_txn *txn)
+state_free_pages(struct state *state)
 {
 	MDB_cursor *cursor;
 	MDB_val key, row;
+	MDB_txn *reader;
 	uint64_t pages = 0;
 	size_t n;
 
-	if (mdb_cursor_open(txn->mdb, 0, &cursor) != 0)
+	if (mdb_txn_begin(state->env, NULL, MDB_RDONLY, &reader) != 0)
 		return 0;
-	while (mdb_cursor_get(cursor, &key, &row, MDB_NEXT) == 0) {
-		memcpy(&n, row.mv_data, sizeof n);
-		pages += n;
+	if (mdb_cursor_open(reader, 0, &cursor) == 0) {
+		while (mdb_cursor_get(cursor, &key, &row, MDB_NEXT) == 0) {
+			memcpy(&n, row.mv_data, sizeof n);
+			pages += n;
+		}
+		mdb_cursor_close(cursor);
 	}
-	mdb_cursor_close(cursor);
+	mdb_txn_abort(reader);
 	return pages;
+}
+
+/* Bytes of the map in use, exact if they are beyond LIMIT; counts of free pages are believed for
+ * BELIEVE_NS. */
+static uint64_t
+state_used(struct state_txn *txn, uint64_t limit, int64_t believe_ns)
+{
+	struct state *state = txn->state;
+	MDB_envinfo info;
+	uint64_t used, unused;
+	int64_t now;
+
+	if (mdb_env_info(state->env, &info) != 0)
+		return UINT64_MAX;
+	used = (uint64_t)info.me_last_pgno * state->page_size + txn->grown;
+	if (used < limit)
+		return used;
+	/* The file never shrinks, so the free list decides. */
+	now = clock_now_ns();
+	if (state->free_pages_number != txn->number &&
+	    now - state->free_pages_at_ns >= believe_ns) {
+		state->free_pages = state_free_pages(state);
+		state->free_pages_at_ns = now;
+		state->free_pages_number = txn->number;
+	}
+	unused = state->free_pages * state->page_size;
+	return used > unused ? used - unused : 0;
 }
 
 int
 state_is_tight(struct state_txn *txn)
 {
-	struct state *state = txn->state;
-	MDB_envinfo info;
-	uint64_t limit, used;
-	int64_t now;
+	uint64_t map_bytes = txn->state->map_bytes;
+	uint64_t limit = map_bytes - map_bytes / STATE_RESERVE_DIVISOR;
+	int64_t believe_ns = STATE_FREE_PAGES_NS * (int64_t)(map_bytes >> 20) /
+	    (int64_t)(STATE_MAP_BYTES >> 20);
 
-	if (mdb_env_info(state->env, &info) != 0)
+	return state_used(txn, limit, believe_ns) >= limit;
+}
+
+int
+state_fits(struct state_txn *txn, size_t len)
+{
+	uint64_t limit = txn->state->map_bytes - txn->state->map_bytes / STATE_LAST_DIVISOR;
+
+	if (len <= STATE_SMALL_ROW)
 		return 1;
-	limit = state->map_bytes - state->map_bytes / STATE_RESERVE_DIVISOR;
-	used = (uint64_t)info.me_last_pgno * state->page_size;
-	if (used < limit)
-		return 0;
-	/* The file never shrinks, so the free list decides. */
-	now = clock_now_ns();
-	if (now - state->free_pages_at_ns > STATE_FREE_PAGES_NS) {
-		state->free_pages = state_free_pages(txn);
-		state->free_pages_at_ns = now;
-	}
-	return used - state->free_pages * state->page_size >= limit;
+	return len < limit && state_used(txn, limit - len, 0) < limit - len;
 }
 
 int
@@ -483,6 +520,7 @@ state_put(struct state_txn *txn, enum state_table table, const void *key, size_t
 	MDB_val v = { len, (void *)(uintptr_t)row };
 	int rc;
 
+	txn->grown += len;
 	rc = mdb_put(txn->mdb, txn->state->tables[table], &k, &v, 0);
 	return rc == 0 ? 0 : state_fail(txn->state, rc);
 }
@@ -495,6 +533,7 @@ state_reserve(struct state_txn *txn, enum state_table table, const void *key, si
 	MDB_val v = { len, NULL };
 	int rc;
 
+	txn->grown += len;
 	rc = mdb_put(txn->mdb, txn->state->tables[table], &k, &v, MDB_RESERVE);
 	if (rc != 0)
 		return state_fail(txn->state, rc);

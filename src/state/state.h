@@ -88,6 +88,10 @@ uint64_t state_txn_number(const struct state_txn *txn);
  * reserve before you promise). Write transactions only. */
 int	state_is_tight(struct state_txn *txn);
 
+/* 1 if a row of LEN bytes leaves the last part of the map free, without which rows could
+ * not even be removed; small rows always do. For whatever may be large. Write transactions only. */
+int	state_fits(struct state_txn *txn, size_t len);
+
 /* Rows. A view points into the map and is valid until the next write or the end of the
  * transaction. state_get and state_del: ERR_NOTFOUND when there is none. */
 int	state_get(struct state_txn *txn, enum state_table table, const void *key, size_t key_len,

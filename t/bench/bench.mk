@@ -9,10 +9,12 @@ BENCH_LIB := $(filter $(B)/obj/base/% $(B)/obj/form/frame%,$(LIB_OBJ)) \
 
 $(B)/obj/t/%.o: t/%.c
 	@mkdir -p $(@D)
-	$(CC) $(CPPFLAGS) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
+	@echo "CC $@"
+	@$(CC) $(CPPFLAGS) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
 
 $(B)/bench: $(BENCH_OBJ) $(BENCH_LIB)
-	$(CC) $(ALL_LDFLAGS) -o $@ $^ -lbsd -lm
+	@echo "CC $@"
+	@$(CC) $(ALL_LDFLAGS) -o $@ $^ -lbsd -lm
 
 bench: $(B)/liminald $(B)/bench
 	$(B)/bench -b $(B) $(BENCH)

@@ -11,7 +11,7 @@ my $d = Liminal::Daemon->start(name => 'signalled');
 my $other = $d->client(name => 'other');
 
 note '-- crash';
-for (['SEGV'], ['ABRT', '-s', 'ABRT'], ['KILL', '--signal=SIGKILL'], ['BUS', '-s', 'bus'], ['QUIT', '-s', '3']) {
+for (['SEGV'], ['ABRT', '-s', 'ABRT'], ['KILL', '--signal=SIGKILL'], ['XCPU', '-s', 'xcpu'], ['QUIT', '-s', '3']) {
 	my ($name, @options) = @$_;
 	my $victim = $d->client(name => 'victim');
 	my $id = $d->conn_id_of($victim);

@@ -23,15 +23,18 @@ FUZZ_VECTORS := $(addprefix t/vectors/,frames-valid.jsonl frames-invalid.jsonl f
 
 $(FUZZ_BIN): $(B)/fuzz/%: t/fuzz/%.c $(FUZZ_DEPS)
 	@mkdir -p $(@D)
-	$(FUZZ_CC) $(CPPFLAGS) $(FUZZ_CFLAGS) -fsanitize=fuzzer,address,undefined -o $@ $< $(FUZZ_SRC) $(FUZZ_LIBS)
+	@echo "CC $@"
+	@$(FUZZ_CC) $(CPPFLAGS) $(FUZZ_CFLAGS) -fsanitize=fuzzer,address,undefined -o $@ $< $(FUZZ_SRC) $(FUZZ_LIBS)
 
 $(FUZZ_REPLAY): $(B)/fuzz/%-replay: t/fuzz/%.c t/fuzz/replay.c $(FUZZ_DEPS)
 	@mkdir -p $(@D)
-	$(CC) $(CPPFLAGS) $(FUZZ_CFLAGS) -fsanitize=address,undefined -o $@ $< t/fuzz/replay.c $(FUZZ_SRC) $(FUZZ_LIBS)
+	@echo "CC $@"
+	@$(CC) $(CPPFLAGS) $(FUZZ_CFLAGS) -fsanitize=address,undefined -o $@ $< t/fuzz/replay.c $(FUZZ_SRC) $(FUZZ_LIBS)
 
 $(B)/fuzz/corpus: t/fuzz/corpus.c
 	@mkdir -p $(@D)
-	$(CC) $(CPPFLAGS) -std=gnu11 $(WARNINGS) -O1 -g -o $@ $< -ljansson
+	@echo "CC $@"
+	@$(CC) $(CPPFLAGS) -std=gnu11 $(WARNINGS) -O1 -g -o $@ $< -ljansson
 
 $(B)/fuzz/frame.corpus/.made: $(B)/fuzz/corpus $(FUZZ_VECTORS)
 	@mkdir -p $(@D)

@@ -191,7 +191,7 @@ sub socket_is ($pid, $port) {
 }
 is scalar keys %safe, 3, 'those who are to be left alone are known';
 
-my (%struck, %worst, $stalled);
+my (%struck, %worst, $stalled, $broken);
 for my $n (1 .. $KILLS) {
 	last if defined $d->reap;
 	my $dice = rand;
@@ -227,10 +227,15 @@ for my $n (1 .. $KILLS) {
 		last;
 	}
 	last if grep { $_->{faults} && @{ $_->{faults} } } @reports;
+	# What must hold between any two transactions holds also now.
+	if ($n % 50 == 0 && defined($broken = $d->check_state)) {
+		last;
+	}
 }
 note sprintf '%s: %d times, longest wait for 50 more answers %.0f ms', $_, $struck{$_}, 1000 * $worst{$_}
     for sort keys %struck;
 is $stalled, undef, "the load goes on after each of $KILLS kills";
+is $broken, undef, 'the state keeps its rules under load' if $ENV{LIMINAL_CHECK_STATE};
 ok !defined $d->reap, 'the daemon lives';
 $watcher->ask(1, 'still there');
 $watcher->expect_answer(1, 'still there');

@@ -312,7 +312,7 @@ sub finish ($self) {
 			my $rows = $self->rows;
 			push @faults, "rows left: $rows" if $rows;
 		}
-		push @faults, $self->_check_state, $self->_log_faults;
+		push @faults, grep({ defined } $self->check_state), $self->_log_faults;
 	}
 	my $good = Test::More::ok(!@faults, "$self->{name}: ended well, nothing is left");
 	if (!$good) {
@@ -325,11 +325,11 @@ sub finish ($self) {
 	return $good;
 }
 
-sub _check_state ($self) {
-	my $checker = $ENV{LIMINAL_CHECK_STATE} or return;
-	return if $self->{unchecked};
+# What LIMINAL_CHECK_STATE finds wrong with the state, or undef; also while the daemon runs.
+sub check_state ($self) {
+	my $checker = $ENV{LIMINAL_CHECK_STATE} or return undef;
 	my $text = `$checker $self->{dir}/run 2>&1`;
-	return $? ? "state checker: $text" : ();
+	return $? ? "state checker: $text" : undef;
 }
 
 sub _remove ($self) {
