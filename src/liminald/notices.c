@@ -12,11 +12,12 @@
 #include "liminald/master.h"
 #include "liminald/notices.h"
 
-/* Pauses before replacements, so that a keeper which dies at once does not eat a core; one
+/* Pauses before replacements, so that a keeper which dies at once does not eat a core, short, since the callers of workers that die
+ * meanwhile wait for it; one
  * that has lived for a while has earned the immediate one again. */
-#define NOTICES_PAUSE_MIN_NS	(100 * CLOCK_MS)
-#define NOTICES_PAUSE_MAX_NS	(5 * CLOCK_SECOND)
-#define NOTICES_EARNED_NS	(10 * CLOCK_SECOND)
+#define NOTICES_PAUSE_MIN_NS	(10 * CLOCK_MS)
+#define NOTICES_PAUSE_MAX_NS	(500 * CLOCK_MS)
+#define NOTICES_EARNED_NS	CLOCK_SECOND
 
 /* One clean-up is a transaction of microseconds. With the write lock stuck it waits for
  * the watchdog (2 s and a tick) at most; after this long the keeper itself is stuck. */

@@ -31,6 +31,9 @@
  * pages first, so without them nobody's rows could be removed any more. */
 #define STATE_RESERVE_DIVISOR	8
 #define STATE_LAST_DIVISOR	16
+/* What has to be free besides, once the file has come so close to its end (measured: LMDB
+ * stops finding runs of 25 pages when 1/4 of 262144 is free). */
+#define STATE_RUNS_DIVISOR	4
 #define STATE_ID_BITS		16
 #define STATE_OPEN_TRIES	3
 /* How long the count of free pages is believed: nobody writes the reserve full in that time. */
@@ -449,22 +452,27 @@ state_free_pages(struct state *state)
 	return pages;
 }
 
-/* Bytes of the map in use, exact if they are beyond LIMIT; counts of free pages are believed for
- * BELIEVE_NS. */
-static uint64_t
-state_used(struct state_txn *txn, uint64_t limit, int64_t believe_ns)
+/* 1 if LEN bytes more leave 1/DIVISOR of the map unused; counts of free pages are believed
+ * for BELIEVE_NS. */
+static int
+state_has_room(struct state_txn *txn, size_t len, uint64_t divisor, int64_t believe_ns)
 {
 	struct state *state = txn->state;
+	uint64_t limit = state->map_bytes - state->map_bytes / divisor;
+	uint64_t end, used, unused;
 	MDB_envinfo info;
-	uint64_t used, unused;
 	int64_t now;
 
-	if (mdb_env_info(state->env, &info) != 0)
-		return UINT64_MAX;
-	used = (uint64_t)info.me_last_pgno * state->page_size + txn->grown;
+	if (len >= state->map_bytes || mdb_env_info(state->env, &info) != 0)
+		return 0;
+	end = (uint64_t)info.me_last_pgno * state->page_size;
+	used = end + txn->grown + len;
 	if (used < limit)
-		return used;
-	/* The file never shrinks, so the free list decides. */
+		return 1;
+	/* The file never shrinks, so the free list decides; but LMDB takes the end of the map
+	 * when it finds no run of pages on it, and finds none when too few are free. */
+	if (end >= state->map_bytes - state->map_bytes / STATE_LAST_DIVISOR)
+		limit -= state->map_bytes / STATE_RUNS_DIVISOR;
 	now = clock_now_ns();
 	if (state->free_pages_number != txn->number &&
 	    now - state->free_pages_at_ns >= believe_ns) {
@@ -473,28 +481,22 @@ state_used(struct state_txn *txn, uint64_t limit, int64_t believe_ns)
 		state->free_pages_number = txn->number;
 	}
 	unused = state->free_pages * state->page_size;
-	return used > unused ? used - unused : 0;
+	return unused >= used || used - unused < limit;
 }
 
 int
 state_is_tight(struct state_txn *txn)
 {
-	uint64_t map_bytes = txn->state->map_bytes;
-	uint64_t limit = map_bytes - map_bytes / STATE_RESERVE_DIVISOR;
-	int64_t believe_ns = STATE_FREE_PAGES_NS * (int64_t)(map_bytes >> 20) /
+	int64_t believe_ns = STATE_FREE_PAGES_NS * (int64_t)(txn->state->map_bytes >> 20) /
 	    (int64_t)(STATE_MAP_BYTES >> 20);
 
-	return state_used(txn, limit, believe_ns) >= limit;
+	return !state_has_room(txn, 0, STATE_RESERVE_DIVISOR, believe_ns);
 }
 
 int
 state_fits(struct state_txn *txn, size_t len)
 {
-	uint64_t limit = txn->state->map_bytes - txn->state->map_bytes / STATE_LAST_DIVISOR;
-
-	if (len <= STATE_SMALL_ROW)
-		return 1;
-	return len < limit && state_used(txn, limit - len, 0) < limit - len;
+	return len <= STATE_SMALL_ROW || state_has_room(txn, len, STATE_LAST_DIVISOR, 0);
 }
 
 int

@@ -359,7 +359,8 @@ workers_id(struct state_txn *txn, uint64_t conn_id, char out[WORKERS_ID_SIZE])
 
 	if (workers_get(txn, conn_id, &registration) == 0) {
 		len = (int)registration.identity.len;
-		memcpy(out, registration.identity.data, (size_t)len);
+		if (len > 0)
+			memcpy(out, registration.identity.data, (size_t)len);
 		record_free_registration(&registration);
 	}
 	snprintf(out + len, (size_t)(WORKERS_ID_SIZE - len), "#%llu",

@@ -31,13 +31,13 @@ my $run = tool($d, 'connections');
 is $run->{out}, "CONN_ID  PID  ROLE  STATE  SINCE  PEER\n", 'a heading above nothing';
 
 note '-- a busy one';
-my $hostile = "id\e[31m\n\"\\\x{7f}ünï#\0";
+my $hostile = "id\e[31m\n\"\\\x{7f}ünï#";
 my $worker = $d->worker(name => 'w', namespaces => ['one', 'two'], queue => 'jobs',
     node => 'here', types => ['a', 'b'], identity => encode_utf8($hostile));
 my $any = $d->worker(name => 'any', namespaces => ['one'], queue => 'other');
 my $caller = $d->client(name => 'caller');
 $caller->open(18446744073709551615, 'aion.dispatch.one.other');
-$caller->open(2, 'aion.dispatch.one.other')->open(3, encode_utf8("écho\n"));
+$caller->open(2, 'aion.dispatch.one.other')->open(3, encode_utf8("écho\n\0"));
 $caller->open(4, 'liminal.connection.' . $d->conn_id_of($worker));
 $caller->ask($_, 'payload') for 18446744073709551615, 2, 4;
 my $push = $any->expect('Push');
@@ -87,7 +87,7 @@ ok !(grep { $_->{age_ms} < 0 || $_->{age_ms} > 600_000 } @rows), 'their ages';
 is keys_of($rows[0]), 'conn_id conversation_id participant phase since subject target uuid', 'keys of a conversation';
 is_deeply [map { [@$_{qw(conn_id conversation_id subject phase participant target)}] } @rows], [
 	[$c, 2, 'aion.dispatch.one.other', 'active', 'pool', undef],
-	[$c, 3, "écho\n", 'created', 'echo', undef],
+	[$c, 3, "écho\n\0", 'created', 'echo', undef],
 	[$c, 4, "liminal.connection.$w", 'active', 'connection', $w],
 	[$c, 18446744073709551615, 'aion.dispatch.one.other', 'active', 'pool', undef],
 ], 'conversations, in the order of their ids';
