@@ -163,6 +163,8 @@ main_run(const struct conf *conf)
 		log_errorx("%s", err.text);
 		status = MAIN_EXIT_INTERNAL;
 	} else {
+		/* What starting up has freed would be sorted again by each child, page by page. */
+		malloc_trim(0);
 		status = master_run(&master);
 	}
 	master_fini(&master);

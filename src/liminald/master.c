@@ -142,7 +142,7 @@ master_deadline(const struct master *master, int64_t now_ns)
 {
 	const int64_t times[] = {
 		admit_deadline(master), refuse_deadline(&master->refuse),
-		notices_deadline(&master->notices), watchdog_deadline(master, now_ns),
+		notices_deadline(master), watchdog_deadline(master, now_ns),
 		drain_deadline(&master->drain),
 	};
 	int64_t first = INT64_MAX;

@@ -23,6 +23,10 @@
  * the watchdog (2 s and a tick) at most; after this long the keeper itself is stuck. */
 #define NOTICES_ANSWER_NS	(10 * CLOCK_SECOND)
 
+/* The same once the connections are being closed: there is a second for everything then, and
+ * another keeper can still clean up in it. */
+#define NOTICES_ANSWER_CLOSING_NS	(200 * CLOCK_MS)
+
 /* Answers per turn of the loop. */
 #define NOTICES_PER_TURN	256
 
@@ -218,6 +222,20 @@ notices_ended(struct master *master, int wait_status, int64_t now_ns)
 	notices_schedule(notices, now_ns);
 }
 
+/* When the keeper will have been silent for too long; INT64_MAX = it owes no answer. */
+static int64_t
+notices_patience_ends(const struct master *master)
+{
+	const struct slots *slots = &master->slots;
+	int64_t patience = master->drain.phase >= DRAIN_CLOSING ?
+	    NOTICES_ANSWER_CLOSING_NS : NOTICES_ANSWER_NS;
+
+	if (slots->told.n == 0 || master->notices.slot == SLOTS_NONE ||
+	    slots->slot[master->notices.slot].killed_for != NULL)
+		return INT64_MAX;
+	return slots->slot[slots->told.first].told_ns + patience;
+}
+
 void
 notices_step(struct master *master, int64_t now_ns)
 {
@@ -226,9 +244,7 @@ notices_step(struct master *master, int64_t now_ns)
 
 	if (now_ns >= notices->restart_ns)
 		(void)notices_start(master, now_ns);
-	if (slots->told.n == 0 || notices->slot == SLOTS_NONE ||
-	    now_ns - slots->slot[slots->told.first].told_ns < NOTICES_ANSWER_NS ||
-	    slots->slot[notices->slot].killed_for != NULL)
+	if (now_ns < notices_patience_ends(master))
 		return;
 	log_warnx("keeper stuck pid=%d unanswered=%u", (int)slots->slot[notices->slot].pid,
 	    slots->told.n);
@@ -236,10 +252,11 @@ notices_step(struct master *master, int64_t now_ns)
 }
 
 int64_t
-notices_deadline(const struct notices *notices)
+notices_deadline(const struct master *master)
 {
-	/* Its answers are looked after at the watchdog's ticks. */
-	return notices->restart_ns;
+	int64_t patience = notices_patience_ends(master);
+
+	return patience < master->notices.restart_ns ? patience : master->notices.restart_ns;
 }
 
 void

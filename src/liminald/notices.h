@@ -40,7 +40,7 @@ void	notices_ended(struct master *master, int wait_status, int64_t now_ns);
 
 /* Replace it if that is due; kill it if it has not answered for too long. */
 void	notices_step(struct master *master, int64_t now_ns);
-int64_t	notices_deadline(const struct notices *notices);
+int64_t	notices_deadline(const struct master *master);
 
 /* Shutdown begins: it tells every connection. / It is over: the keeper may go. */
 void	notices_drain(struct master *master, int64_t now_ns);

@@ -83,6 +83,8 @@ board_take(struct board *board, uint32_t slot, enum board_kind kind, uint64_t co
 	atomic_store(&s->since_ns, clock_realtime_ns());
 	atomic_store(&s->conn_id, conn_id);
 	atomic_store(&s->kind, (uint32_t)kind);
+	if (kind == BOARD_KEEPER)
+		atomic_store(&board->keeper_slot, slot);
 }
 
 void

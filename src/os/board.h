@@ -58,6 +58,7 @@ struct board {
 	_Atomic uint64_t totals[BOARD_N_COUNTERS];
 	_Atomic uint64_t connections_accepted, connections_refused, connections_crashed;
 	_Atomic int32_t master_pid;
+	_Atomic uint32_t keeper_slot;	/* of the keeper that runs, or ran last */
 	uint32_t n_slots;
 	struct board_slot slots[];	/* on its own page */
 };

@@ -54,48 +54,60 @@ wake_close(struct wake *wake)
 	wake->fd = -1;
 }
 
-void
+enum wake_kind
 wake_drain(struct wake *wake)
 {
-	char poke;
+	uint8_t byte;
 
-	/* One is what there nearly always is; another one wakes the next poll at once. */
-	(void)recv(wake->fd, &poke, sizeof(poke), MSG_DONTWAIT);
+	/* One is what there nearly always is. */
+	if (recv(wake->fd, &byte, sizeof(byte), MSG_DONTWAIT) != sizeof(byte))
+		return WAKE_NOTHING;
+	return byte == WAKE_ANSWER ? WAKE_ANSWER : WAKE_POKE;
+}
+
+int
+wake_send_to(struct wake *wake, uint32_t slot, uint64_t conn_id, const void *bytes, size_t len)
+{
+	struct sockaddr_un sun = { .sun_family = AF_UNIX };
+	const struct board_slot *target;
+
+	if (slot >= wake->board->n_slots)
+		return ERR_BUSY;
+	target = &wake->board->slots[slot];
+	if (!atomic_load_explicit(&target->wake_ready, memory_order_acquire))
+		return ERR_BUSY;	/* it looks at its inbox after it has opened its socket */
+	memcpy(sun.sun_path, target->wake_name, BOARD_WAKE_NAME_SIZE);
+	if (atomic_load(&target->conn_id) != conn_id)
+		return ERR_BUSY;
+	/* Every failure is an answer: it is gone (ECONNREFUSED) or awake already (EAGAIN). */
+	if (sendto(wake->fd, bytes, len, MSG_DONTWAIT | MSG_NOSIGNAL, (struct sockaddr *)&sun,
+	    offsetof(struct sockaddr_un, sun_path) + BOARD_WAKE_NAME_SIZE) == -1)
+		return ERR_BUSY;
+	return 0;
 }
 
 static void
-wake_send(struct wake *wake, const struct board_slot *target, uint64_t conn_id)
+wake_send(struct wake *wake, uint32_t slot, uint64_t conn_id)
 {
-	struct sockaddr_un sun = { .sun_family = AF_UNIX };
+	const uint8_t poke = WAKE_POKE;
 
-	if (!atomic_load_explicit(&target->wake_ready, memory_order_acquire))
-		return;	/* it looks at its inbox after it has opened its socket */
-	memcpy(sun.sun_path, target->wake_name, BOARD_WAKE_NAME_SIZE);
-	if (atomic_load(&target->conn_id) != conn_id)
-		return;
-	/* Every failure is an answer: it is gone (ECONNREFUSED) or awake already (EAGAIN). */
-	(void)sendto(wake->fd, "", 1, MSG_DONTWAIT | MSG_NOSIGNAL, (struct sockaddr *)&sun,
-	    offsetof(struct sockaddr_un, sun_path) + BOARD_WAKE_NAME_SIZE);
+	(void)wake_send_to(wake, slot, conn_id, &poke, sizeof(poke));
 }
 
 void
 wake_poke(struct wake *wake, uint32_t slot, uint64_t conn_id)
 {
-	const struct board_slot *target;
-
 	if (slot >= wake->board->n_slots)
 		return;
-	target = &wake->board->slots[slot];
 	/* Against the fence of wake_will_sleep(): either this sees that the target sleeps, or the
 	 * target's last look at its inbox sees what was committed before this. */
 	atomic_thread_fence(memory_order_seq_cst);
-	if (atomic_load_explicit(&target->sleeping, memory_order_relaxed))
-		wake_send(wake, target, conn_id);
+	if (atomic_load_explicit(&wake->board->slots[slot].sleeping, memory_order_relaxed))
+		wake_send(wake, slot, conn_id);
 }
 
 void
 wake_poke_always(struct wake *wake, uint32_t slot, uint64_t conn_id)
 {
-	if (slot < wake->board->n_slots)
-		wake_send(wake, &wake->board->slots[slot], conn_id);
+	wake_send(wake, slot, conn_id);
 }

@@ -13,6 +13,7 @@
 #ifndef LIMINAL_OS_WAKE_H
 #define LIMINAL_OS_WAKE_H
 
+#include <stddef.h>
 #include <stdint.h>
 
 #include "base/err.h"
@@ -28,8 +29,17 @@ struct wake {
 int	wake_open(struct wake *wake, struct board *board, uint32_t slot, struct err *err);
 void	wake_close(struct wake *wake);
 
-/* Throw away one poke; when there are more, the next poll returns at once. */
-void	wake_drain(struct wake *wake);
+/* What one datagram says. */
+enum wake_kind { WAKE_NOTHING = -1, WAKE_POKE = 0, WAKE_ANSWER = 1 };
+
+/* Take one datagram; when there are more, the next poll returns at once. An answer may be
+ * forged by a local process: it may only shorten a wait, never stand for a fact. */
+enum wake_kind wake_drain(struct wake *wake);
+
+/* Send LEN bytes to the process of CONN_ID (0: the service) in SLOT, without blocking. 0, or ERR_BUSY
+ * when it is not there or its socket is full. */
+int	wake_send_to(struct wake *wake, uint32_t slot, uint64_t conn_id, const void *bytes,
+	    size_t len);
 
 static inline void
 wake_will_sleep(struct wake *wake)

@@ -92,7 +92,7 @@ static void
 connection_fault(struct connection *c, enum frame_status status, const struct frame_fault *fault,
     uint64_t offset)
 {
-	if (status == FRAME_TOO_LARGE && !c->is_open)
+	if (status == FRAME_TOO_LARGE && !c->is_recorded)
 		handshake_refuse(c, FRAME_REASON_CODEC,
 		    "the frame is larger than limits max_frame_bytes");
 	connection_end(c, ROLE_EXIT_PROTOCOL, "%s at offset %llu",
@@ -149,9 +149,9 @@ connection_dispatch(struct connection *c, const struct frame *frame)
 	}
 }
 
-/* Decode and handle every whole frame that has arrived. OFFSET_BASE: bytes handled before. */
+/* Decode and handle every whole frame that has arrived. */
 static void
-connection_decode(struct connection *c, uint64_t *offset)
+connection_decode(struct connection *c)
 {
 	struct frame_fault fault;
 	struct frame frame;
@@ -160,7 +160,7 @@ connection_decode(struct connection *c, uint64_t *offset)
 	size_t left = buf_len(&c->in), used;
 
 	c->in_need = 0;
-	while (!c->is_ending && left > 0) {
+	while (!c->is_ending && !c->is_recording && left > 0) {
 		memset(&fault, 0, sizeof fault);
 		used = 0;
 		status = frame_decode(at, left, c->conf->max_frame_bytes, &frame, &used, &fault);
@@ -170,16 +170,18 @@ connection_decode(struct connection *c, uint64_t *offset)
 		}
 		if (status != FRAME_OK) {
 			turn_apply(c);
-			connection_fault(c, status, &fault, *offset);
+			connection_fault(c, status, &fault, c->offset);
 			break;
 		}
-		c->frames_in++;
 		if (!handshake_admits(c, &frame))
 			break;
 		connection_dispatch(c, &frame);
+		if (c->is_recording)
+			break;	/* a Connect that is looked at again when there is an answer */
+		c->frames_in++;
 		at += used;
 		left -= used;
-		*offset += used;
+		c->offset += used;
 	}
 	/* The intents hold views into the input: apply them before it moves. */
 	turn_apply(c);
@@ -188,7 +190,7 @@ connection_decode(struct connection *c, uint64_t *offset)
 
 /* Read once what is there. */
 static void
-connection_read(struct connection *c, uint64_t *offset)
+connection_read(struct connection *c)
 {
 	size_t want = CONNECTION_READ, have = buf_len(&c->in);
 	uint8_t *room;
@@ -209,15 +211,14 @@ connection_read(struct connection *c, uint64_t *offset)
 		c->has_grown |= n > CONNECTION_KEEP;
 		buf_commit(&c->in, (size_t)n);
 		if (c->in_need <= buf_len(&c->in))
-			connection_decode(c, offset);
+			connection_decode(c);
 	} else if (n == 0)
 		connection_end(c, ROLE_EXIT_OK, "the peer closed the connection");
 	else if (errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR)
 		connection_end(c, ROLE_EXIT_OK, "the connection was lost: %s", strerror(errno));
 }
 
-/* Watch FD, or watch it for other EVENTS. */
-static void
+void
 connection_watch(struct connection *c, int op, int fd, uint32_t events)
 {
 	struct epoll_event event = { .events = events, .data.fd = fd };
@@ -231,7 +232,7 @@ connection_next_deadline(struct connection *c)
 {
 	int64_t next = request_next_deadline(c);
 
-	if (!c->is_open && c->handshake_deadline_ns < next)
+	if (c->handshake_deadline_ns < next)
 		next = c->handshake_deadline_ns;
 	if (c->ready_at_ns < next)
 		next = c->ready_at_ns;
@@ -246,7 +247,10 @@ connection_tick(struct connection *c)
 	if (connection_next_deadline(c) == INT64_MAX)
 		return;
 	now = clock_now_ns();
-	if (!c->is_open && now >= c->handshake_deadline_ns) {
+	if (c->is_recording && now >= c->handshake_deadline_ns) {
+		handshake_recorded(c, 0);
+		connection_decode(c);
+	} else if (!c->is_recorded && now >= c->handshake_deadline_ns) {
 		handshake_refuse(c, FRAME_REASON_OTHER,
 		    "limits handshake_timeout: no handshake in time");
 		connection_end(c, ROLE_EXIT_REFUSED, "no handshake in time");
@@ -308,6 +312,20 @@ connection_publish_counts(struct connection *c)
 	c->frames_in = c->frames_out = c->frames_ignored = 0;
 }
 
+static void
+connection_poked(struct connection *c)
+{
+	enum wake_kind kind = wake_drain(&c->wake);
+
+	if (c->is_recording) {
+		if (kind != WAKE_ANSWER)
+			return;
+		handshake_recorded(c, 1);
+		connection_decode(c);
+	} else if (!c->is_open && kind == WAKE_POKE)
+		handshake_open(c);	/* somebody has something for it */
+}
+
 /* Sleep until something happens; returns what there is for the client's socket. */
 static uint32_t
 connection_wait(struct connection *c, const sigset_t *unblocked)
@@ -321,10 +339,6 @@ connection_wait(struct connection *c, const sigset_t *unblocked)
 		connection_watch(c, EPOLL_CTL_MOD, c->peer->fd,
 		    wants_out ? EPOLLIN | EPOLLOUT : EPOLLIN);
 		c->is_out_watched = wants_out;
-	}
-	if (c->is_open && !c->is_wake_watched) {
-		connection_watch(c, EPOLL_CTL_ADD, c->wake.fd, EPOLLIN);
-		c->is_wake_watched = 1;
 	}
 	connection_arm_tidy(c);
 	if (deadline != INT64_MAX)
@@ -340,7 +354,7 @@ connection_wait(struct connection *c, const sigset_t *unblocked)
 		else if (events[i].data.fd == c->tidy_fd)
 			connection_tidy(c);
 		else
-			wake_drain(&c->wake);
+			connection_poked(c);
 	}
 	return found;
 }
@@ -348,7 +362,6 @@ connection_wait(struct connection *c, const sigset_t *unblocked)
 static void
 connection_loop(struct connection *c, const sigset_t *unblocked)
 {
-	uint64_t offset = 0;
 	uint32_t events;
 
 	while (!c->is_ending) {
@@ -375,7 +388,7 @@ connection_loop(struct connection *c, const sigset_t *unblocked)
 		if (connection_terminated)
 			connection_end(c, ROLE_EXIT_OK, "closed by the daemon");
 		else if (events & (EPOLLIN | EPOLLHUP | EPOLLERR))
-			connection_read(c, &offset);
+			connection_read(c);
 		connection_tick(c);
 	}
 }
@@ -445,6 +458,8 @@ connection_log_end(const struct connection *c)
 {
 	char reason[4 * sizeof c->end_reason];
 
+	if (c->exit_status == ROLE_EXIT_OK && c->conf->log_level < CONF_LOG_DEBUG)
+		return;		/* the usual end, and nobody wants to read of it */
 	log_vis(reason, sizeof reason, c->end_reason, strlen(c->end_reason));
 	if (c->exit_status == ROLE_EXIT_OK)
 		log_debug("end conn=%llu peer=%s reason=\"%s\"",

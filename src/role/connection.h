@@ -161,14 +161,17 @@ struct connection {
 	const struct router *router;
 
 	int epoll_fd;
-	int is_out_watched, is_wake_watched;
+	int is_out_watched;
 	struct buf in, out;
 	size_t in_need;			/* whole length of the frame at the head of IN; 0 = unknown */
+	uint64_t offset;		/* bytes decoded, for the log */
 	uint64_t frames_in, frames_out, frames_ignored;	/* not yet on the board */
 
 	int is_connected;		/* Connect was answered with ConnectAck */
-	int is_open;			/* past the handshake: state and wake are open */
-	int64_t handshake_deadline_ns;
+	int is_recording;		/* the keeper was asked for a row; frames wait */
+	int is_recorded;		/* past the handshake: has its row, can be addressed */
+	int is_open;			/* the state is open */
+	int64_t handshake_deadline_ns;	/* for the handshake, then for the keeper's answer */
 	struct wake wake;
 	struct state *state;
 
@@ -207,6 +210,8 @@ struct connection {
  * counts. */
 void	connection_end(struct connection *c, int exit_status, const char *fmt, ...)
 	    __attribute__((format(printf, 3, 4)));
+/* Watch FD, or watch it for other EVENTS (epoll_ctl's OP). */
+void	connection_watch(struct connection *c, int op, int fd, uint32_t events);
 /* Append FRAME to the output; memory running out ends the connection. */
 void	connection_send(struct connection *c, const struct frame *frame);
 
@@ -215,6 +220,7 @@ int	handshake_admits(struct connection *c, const struct frame *frame);
 void	handshake_connect(struct connection *c, const struct frame *frame);
 void	handshake_refuse(struct connection *c, uint16_t reason, const char *text);
 void	handshake_open(struct connection *c);
+void	handshake_recorded(struct connection *c, int is_answered);
 
 /* turn.c */
 struct intent *turn_add(struct connection *c, enum intent_kind kind);

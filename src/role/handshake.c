@@ -1,16 +1,18 @@
 /*
  * The handshake: Connect, and what is admitted before it.
  *
- * The state is opened here, not earlier, so that port scans and health probes never pay for it:
- * after a successful Connect, or, where no token is configured, with the first frame.
+ * A connection is recorded after a successful Connect, or, where no token is configured, with the
+ * first frame; it opens the state itself only when it needs it. So port scans, health
+ * probes and the idle never pay for it.
  */
 #include <stdio.h>
 #include <string.h>
+#include <sys/epoll.h>
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "role/announce.h"
 #include "role/connection.h"
-#include "state/connections.h"
 
 static const struct frame_version handshake_versions[] = { { 1, 0 } };
 
@@ -38,64 +40,98 @@ handshake_refuse(struct connection *c, uint16_t reason, const char *text)
 	connection_send(c, &frame);
 }
 
-/* Record the connection: from its commit on it can be addressed. */
-static int
-handshake_record(struct connection *c)
+static void
+handshake_announce_init(const struct connection *c, struct announce *announce)
 {
-	struct connections_row row;
-	struct state_txn *txn;
-	int rc;
-
-	memset(&row, 0, sizeof row);
-	row.version = CONNECTIONS_VERSION;
-	row.is_local = c->peer->is_local != 0;
-	row.slot = c->context->slot;
-	row.pid = atomic_load(&c->mine->pid);
-	row.since_ns = atomic_load(&c->mine->since_ns);
-	snprintf(row.peer, sizeof row.peer, "%s", c->peer->address);
-	if ((rc = state_begin_write(c->state, &txn)) != 0)
-		return rc;
-	if ((rc = connections_put(txn, c->peer->conn_id, &row)) != 0) {
-		state_abort(txn);
-		return rc;
-	}
-	c->inbox_seen = c->pushes_seen = state_snapshot_id(txn);
-	c->seen_number = state_txn_number(txn);
-	return state_commit(txn);
+	memset(announce, 0, sizeof *announce);
+	announce->conn_id = c->peer->conn_id;
+	announce->slot = c->context->slot;
+	announce->is_local = c->peer->is_local != 0;
+	snprintf(announce->peer, sizeof announce->peer, "%s", c->peer->address);
 }
 
+static void
+handshake_state_failed(struct connection *c, int rc, const char *text)
+{
+	handshake_refuse(c, rc == ERR_FULL ? FRAME_REASON_PRESSURE : FRAME_REASON_OTHER,
+	    "the server's state is full or not available");
+	connection_end(c, ROLE_EXIT_STATE, "%s", text);
+}
+
+/* Open the state, for a connection that needs it now, and make sure of its row. */
 void
 handshake_open(struct connection *c)
 {
+	struct announce announce;
+	struct state_txn *txn;
 	struct err err;
 	int rc;
 
-	if (c->is_open)
+	if (c->is_open || c->is_ending)
 		return;
-	rc = wake_open(&c->wake, c->context->board, c->context->slot, &err);
-	if (rc == 0) {
-		rc = state_open(&c->state, c->conf->runtime_dir, &c->wake, &err);
-		if (rc != 0)
-			wake_close(&c->wake);
-	}
+	rc = state_open(&c->state, c->conf->runtime_dir, &c->wake, &err);
 	if (rc != 0) {
-		handshake_refuse(c, FRAME_REASON_OTHER, "the server's state is not available");
-		connection_end(c, ROLE_EXIT_STATE, "%s", err.text);
-		return;
-	}
-	if ((rc = handshake_record(c)) != 0) {
-		handshake_refuse(c, rc == ERR_FULL ? FRAME_REASON_PRESSURE : FRAME_REASON_OTHER,
-		    "the server's state is full or not available");
-		connection_end(c, ROLE_EXIT_STATE, "cannot record the connection: %s",
-		    state_error_text(c->state));
-		state_close(c->state);
-		wake_close(&c->wake);
+		handshake_state_failed(c, rc, err.text);
 		return;
 	}
 	c->is_open = 1;
+	if (c->is_recorded)
+		return;
+	handshake_announce_init(c, &announce);
+	if ((rc = state_begin_write(c->state, &txn)) == 0) {
+		rc = announce_record(txn, c->context->board, &announce);
+		if (rc == 0)
+			rc = state_commit(txn);
+		else
+			state_abort(txn);
+	}
+	if (rc != 0)
+		handshake_state_failed(c, rc, state_error_text(c->state));
+	else {
+		c->is_recorded = 1;
+		c->handshake_deadline_ns = INT64_MAX;
+	}
 }
 
-/* 1 if FRAME may be handled. Before a successful Connect, where a token is configured, only what
+/*
+ * Get a row, which is what makes the connection known to others. It says that it sleeps before it
+ * can be addressed, and goes on saying so until it has opened the state: so whoever puts
+ * something into its inbox pokes it, and the poke makes it open.
+ */
+static void
+handshake_record(struct connection *c)
+{
+	struct announce announce;
+	struct err err;
+
+	if (wake_open(&c->wake, c->context->board, c->context->slot, &err) != 0) {
+		handshake_state_failed(c, ERR_SYSTEM, err.text);
+		return;
+	}
+	connection_watch(c, EPOLL_CTL_ADD, c->wake.fd, EPOLLIN);
+	wake_will_sleep(&c->wake);
+	handshake_announce_init(c, &announce);
+	if (announce_send(&c->wake, &announce) != 0) {
+		handshake_open(c);
+		return;
+	}
+	c->is_recording = 1;
+	c->handshake_deadline_ns = clock_now_ns() + ANNOUNCE_PATIENCE_NS;
+}
+
+/* The keeper has answered, or did not within its time. What has arrived meanwhile is waiting. */
+void
+handshake_recorded(struct connection *c, int is_answered)
+{
+	c->is_recording = 0;
+	c->handshake_deadline_ns = INT64_MAX;
+	if (is_answered)
+		c->is_recorded = 1;
+	else
+		handshake_open(c);
+}
+
+/* 1 if FRAME may be handled now; if not, it stays where it is, or the connection ends. Before a successful Connect, where a token is configured, only what
  * needs no trust may. */
 int
 handshake_admits(struct connection *c, const struct frame *frame)
@@ -103,8 +139,9 @@ handshake_admits(struct connection *c, const struct frame *frame)
 	if (frame->type == FRAME_CONNECT)
 		return 1;
 	if (c->conf->token == NULL) {
-		handshake_open(c);
-		return !c->is_ending;
+		if (!c->is_recorded)
+			handshake_record(c);
+		return c->is_recorded;
 	}
 	if (c->is_connected)
 		return 1;
@@ -153,9 +190,10 @@ handshake_connect(struct connection *c, const struct frame *frame)
 		    frame->u.connect.max.major, frame->u.connect.max.minor);
 		return;
 	}
-	handshake_open(c);
-	if (c->is_ending)
-		return;
+	if (!c->is_recorded)
+		handshake_record(c);
+	if (!c->is_recorded)
+		return;		/* it comes here again with the answer, or ends */
 	c->is_connected = 1;
 	ack.u.connect_ack.capabilities = FRAME_CAPABILITY_WORKER_CAPACITY |
 	    FRAME_CAPABILITY_DURABLE_SUBSCRIPTION;

@@ -22,6 +22,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "os/wake.h"
+#include "role/announce.h"
 #include "role/role.h"
 #include "state/connections.h"
 #include "state/counters.h"
@@ -37,8 +38,6 @@
 #define KEEPER_STUCK_NS		(5 * CLOCK_SECOND)
 /* Ends that one transaction cleans up. */
 #define KEEPER_BATCH		64
-/* Connections told of the shutdown in one transaction. */
-#define KEEPER_TELL_BATCH	512
 
 struct keeper_suspect {
 	uint64_t conn_id, looked;
@@ -62,8 +61,6 @@ struct keeper {
 	int readers_due;
 	int64_t readers_at_ns;
 	struct state_txn *txn;		/* for the visitors */
-	uint64_t told;			/* shutdown: up to this conn id */
-	size_t n_told;
 };
 
 /* The board's record of a connection, if it is still its. */
@@ -252,15 +249,18 @@ keeper_count(struct keeper *k)
 	return rc == ERR_FULL ? 0 : rc;
 }
 
-/* Clean up after N ended connections; *ABNORMAL is set when one of them did not do it itself. */
+/* Clean up after N ended connections, those that had not done it themselves. */
 static int
-keeper_clean(struct keeper *k, const struct role_notice *notices, size_t n, int *abnormal)
+keeper_clean(struct keeper *k, const struct role_notice *notices, size_t n)
 {
 	struct state_txn *txn;
 	char reason[128];
 	size_t i, left = 0;
 	int rc;
 
+	/* Whoever has ended may have asked for a row just before: that comes first. */
+	if ((rc = announce_serve(&k->wake, k->state)) != 0)
+		return rc;
 	if ((rc = state_begin_read(k->state, &txn)) != 0)
 		return rc;
 	for (i = 0; i < n; i++)
@@ -268,7 +268,6 @@ keeper_clean(struct keeper *k, const struct role_notice *notices, size_t n, int 
 	state_abort(txn);
 	if (left == 0)
 		return 0;
-	*abnormal = 1;
 	if ((rc = state_begin_write(k->state, &txn)) != 0)
 		return rc;
 	for (i = 0; i < n && rc >= 0; i++) {
@@ -291,7 +290,7 @@ keeper_ended(struct keeper *k, const struct role_notice *notices, size_t n)
 
 	for (i = 0; i < n; i++)
 		abnormal |= !WIFEXITED(notices[i].wait_status);
-	if ((rc = keeper_clean(k, notices, n, &abnormal)) != 0)
+	if ((rc = keeper_clean(k, notices, n)) != 0)
 		return rc;
 	if (abnormal) {
 		k->readers_due = 1;
@@ -309,42 +308,33 @@ keeper_ended(struct keeper *k, const struct role_notice *notices, size_t n)
 }
 
 static int
-keeper_tell_one(void *arg, uint64_t conn_id, const struct connections_row *row)
+keeper_tell_one(void *arg, uint64_t conn_id)
 {
+	struct connections_row row;
 	struct inbox_entry entry;
 	struct keeper *k = arg;
 
-	if (conn_id <= k->told)
+	if (connections_get(k->txn, conn_id, &row) != 0)
 		return 0;
 	memset(&entry, 0, sizeof entry);
 	entry.kind = INBOX_NOTIFY_SHUTDOWN;
-	k->told = conn_id;
-	k->n_told++;
-	if (inbox_post(k->txn, conn_id, row->slot, &entry, NULL) != 0)
-		return ERR_NOMEM;
-	return k->n_told >= KEEPER_TELL_BATCH;
+	return inbox_post(k->txn, conn_id, row.slot, &entry, NULL);
 }
 
-/* Shutdown begins: every connection learns it, a bounded number per transaction. */
+/* Shutdown begins: those with subscriptions learn it (systems.md A9); to all others it says nothing. */
 static int
-keeper_tell_all(struct keeper *k)
+keeper_tell_subscribers(struct keeper *k)
 {
 	int rc;
 
-	k->told = 0;
-	do {
-		k->n_told = 0;
-		if ((rc = state_begin_write(k->state, &k->txn)) != 0)
-			return rc;
-		rc = connections_each(k->txn, keeper_tell_one, k);
-		if (rc < 0) {
-			state_abort(k->txn);
-			return rc;
-		}
-		if ((rc = state_commit(k->txn)) != 0)
-			return rc;
-	} while (k->n_told >= KEEPER_TELL_BATCH);
-	return 0;
+	if ((rc = state_begin_write(k->state, &k->txn)) != 0)
+		return rc;
+	rc = state_each_owner(k->txn, STATE_SUBSCRIPTIONS, keeper_tell_one, k);
+	if (rc != 0) {
+		state_abort(k->txn);
+		return rc;
+	}
+	return state_commit(k->txn);
 }
 
 /* Everything that the master has to say. 0, ERR_CLOSED when it is done with us, or worse. */
@@ -372,7 +362,7 @@ keeper_receive(struct keeper *k)
 	if (n > 0)
 		rc = keeper_ended(k, ended, n);
 	if (rc == 0 && drain)
-		rc = keeper_tell_all(k);
+		rc = keeper_tell_subscribers(k);
 	return rc;
 }
 
@@ -395,21 +385,24 @@ static int
 keeper_loop(struct keeper *k)
 {
 	int64_t tick_at = clock_now_ns() + KEEPER_TICK_NS, now;
-	struct pollfd fds[2] = {
+	struct pollfd fds[3] = {
 		{ .fd = k->notices, .events = POLLIN },
 		{ .fd = k->context->master_fd, .events = POLLIN },
+		{ .fd = k->wake.fd, .events = POLLIN },
 	};
 	struct board_slot *mine = &k->board->slots[k->context->slot];
 	int rc = 0;
 
 	while (rc == 0) {
 		atomic_store(&mine->looked, atomic_load(&mine->looked) + 1);
-		if (poll(fds, 2, clock_poll_ms(tick_at, clock_now_ns())) == -1 &&
+		if (poll(fds, 3, clock_poll_ms(tick_at, clock_now_ns())) == -1 &&
 		    errno != EINTR)
 			return ERR_SYSTEM;
 		if (fds[1].revents != 0)
 			return ERR_CLOSED;
-		if (fds[0].revents != 0)
+		if (fds[2].revents != 0)
+			rc = announce_serve(&k->wake, k->state);
+		if (rc == 0 && fds[0].revents != 0)
 			rc = keeper_receive(k);
 		now = clock_now_ns();
 		if (rc == 0 && now >= tick_at) {
@@ -429,6 +422,8 @@ keeper_main(const struct role_context *context, int notices)
 
 	log_set_name("keeper");
 	rc = wake_open(&k.wake, k.board, context->slot, &err);
+	if (rc == 0)
+		rc = announce_listen(&k.wake, &err);
 	if (rc == 0)
 		rc = state_open(&k.state, context->conf->runtime_dir, &k.wake, &err);
 	if (rc != 0) {

@@ -179,6 +179,8 @@ turn_apply(struct connection *c)
 	size_t i, n;
 	int rc;
 
+	if (c->n_intents > 0)
+		handshake_open(c);
 	/* What the results lead to (a retry) is noted behind and applied in the next round. */
 	while (c->n_intents > 0 && c->is_open) {
 		n = c->n_intents;

@@ -176,6 +176,34 @@ Test(state_full, a_full_map_refuses_and_harms_nothing)
 	commit(txn);
 }
 
+/* Rows come and go until the free pages lie scattered and the file has reached its end; then
+ * too everything can be removed at once, although LMDB wants a run of pages for the list of
+ * what that frees. */
+Test(state_full, removing_works_on_a_fragmented_map)
+{
+	struct state_txn *txn;
+	uint64_t n = 0;
+
+	if (is_small) {
+		fixture_close();
+		cr_assert(eq(int, umount2(fixture_dir, MNT_DETACH), 0));
+		cr_assert(eq(int, mount_small("size=200m"), 0));
+		fixture_create(16);
+		fixture_open();
+	}
+	for (int round = 0; round < 3; round++) {
+		txn = write_begin();
+		end_connection(txn, 3, "over");
+		add_connections(txn, 3, 3);
+		commit(txn);
+		while (post_large(3, n, BODY) == 0)
+			n++;
+	}
+	txn = write_begin();
+	end(txn, 3, "over");
+	commit(txn);
+}
+
 /* Requests of 4 KB until new work has to be refused; then all of it is carried out, with answers
  * of the same size, and it is never too much. */
 Test(state_full, what_was_accepted_before_it_was_tight_can_be_finished)

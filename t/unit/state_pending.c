@@ -236,6 +236,7 @@ Test(state_pending, the_queue_of_a_pool_has_a_limit)
 Test(state_pending, a_request_is_taken_back_once)
 {
 	struct pool_name name = act_pool("ns");
+	struct pending_item item;
 	struct act_placed placed, other;
 	struct state_txn *txn = write_begin();
 
@@ -245,7 +246,13 @@ Test(state_pending, a_request_is_taken_back_once)
 	other = place(txn, 1, 3, (struct request_spec){ 0 });
 	commit(txn);
 	txn = write_begin();
+	cr_assert(eq(int, pending_get(txn, &placed.where, &item), 0));
+	cr_assert(eq(u64, item.row.awaiter, 1));
+	cr_assert(eq(u64, item.row.request, 2));
+	cr_assert(eq(u64, item.key.arrival, placed.where.arrival));
+	cr_assert(eq(sz, item.payload.len, 0));
 	cr_assert(eq(int, pending_remove(txn, &name, &placed.where), 0));
+	cr_assert(eq(int, pending_get(txn, &placed.where, &item), ERR_NOTFOUND));
 	cr_assert(eq(int, pending_remove(txn, &name, &placed.where), ERR_NOTFOUND));
 	commit(txn);
 	cr_assert(eq(int, waiting_in("ns"), 1));

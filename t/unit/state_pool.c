@@ -226,10 +226,14 @@ Test(state_pool, a_namespace_that_is_named_twice_is_joined_once)
 Test(state_pool, registering_again_replaces_the_pools_and_keeps_what_is_owed)
 {
 	struct state_txn *txn = write_begin();
+	struct pushes_row direct = { .kind = PUSHES_DIRECT, .awaiter = 1, .awaiter_slot = 1 };
+	struct frame_view payload = act_view("no job");
 	struct record_registration record;
 	struct act_placed first;
+	uint64_t correlation;
 
 	add_worker(txn, 5, (struct worker_spec){ .spaces = "a b", .max = 4 });
+	cr_assert(eq(int, pushes_add(txn, 5, 5, &direct, &payload, &correlation), 0));
 	first = place(txn, 1, 1, (struct request_spec){ .space = "a" });
 	place(txn, 1, 2, (struct request_spec){ .space = "b" });
 	commit(txn);
@@ -350,6 +354,45 @@ Test(state_pool, types_are_those_of_the_present_registration)
 	cr_assert(eq(int, workers_has_type(txn, 5, row.sequence, &red), 1));
 	cr_assert(eq(int, workers_has_type(txn, 5, row.sequence, &green), 0));
 	commit(txn);
+}
+
+/* Nor may it be about an earlier one, when the worker's own process has changed it. */
+Test(state_pool, types_are_known_anew_when_another_process_registers)
+{
+	struct frame_view red = act_view("red"), green = act_view("green");
+	struct state_txn *txn = write_begin();
+	uint64_t pool;
+	struct pool_row row;
+	int status;
+	pid_t pid;
+
+	add_worker(txn, 5, (struct worker_spec){ .types = "red" });
+	add_worker(txn, 6, (struct worker_spec){ 0 });	/* so that it stays the same pool */
+	commit(txn);
+	pool = fixture_pools[5].list[0].id;
+	txn = read_begin();
+	cr_assert(eq(int, pool_row_get(txn, pool, 5, &row), 0));
+	cr_assert(eq(int, workers_has_type(txn, 5, row.sequence, &red), 1));
+	state_abort(txn);
+	fixture_close();
+	if ((pid = fork_child()) == 0) {
+		struct worker_spec spec = { .types = "green", .max = 2 };
+		struct workers_pools pools;
+
+		if (state_open(&fixture_state, fixture_dir, NULL, NULL) != 0 ||
+		    state_begin_write(fixture_state, &txn) != 0 ||
+		    act_register(txn, 5, 5, spec, &pools) != 0 || state_commit(txn) != 0)
+			_exit(1);
+		_exit(0);
+	}
+	waitpid(pid, &status, 0);
+	cr_assert(eq(int, exit_status(status), 0));
+	fixture_open();
+	txn = read_begin();
+	cr_assert(eq(int, pool_row_get(txn, pool, 5, &row), 0));
+	cr_assert(eq(int, workers_has_type(txn, 5, row.sequence, &red), 0));
+	cr_assert(eq(int, workers_has_type(txn, 5, row.sequence, &green), 1));
+	state_abort(txn);
 }
 
 /* More workers than are remembered at once, whose numbers collide. */

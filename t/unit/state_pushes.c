@@ -119,7 +119,11 @@ Test(state_pushes, a_target_reads_its_new_slots_in_order)
 	cr_assert(eq(int, pushes_each_of(txn, 5, middle, pushed_collect, pushed), 0));
 	cr_assert(eq(uint, pushed->n, 1));
 	cr_assert(eq(int, strcmp(pushed->list[0].text, "three"), 0));
+	/* beyond a slot is without it */
 	pushed->n = 0;
+	cr_assert(eq(int, pushes_each_of(txn, 5, pushed->list[0].correlation, pushed_collect,
+	    pushed), 0));
+	cr_assert(eq(uint, pushed->n, 0));
 	cr_assert(eq(int, pushes_each(txn, pushed_collect, pushed), 0));
 	cr_assert(eq(uint, pushed->n, 5));
 	cr_assert(eq(int, pushes_count(txn, 5, 100, &count), 0));

@@ -250,6 +250,7 @@ Test(state_wake, dead_readers_give_their_slots_back_on_demand)
 
 	fixture_close();
 	fixture_create(100);
+	fixture_is_quiet = 1;
 	for (i = 0; i < N; i++)
 		pids[i] = start_child(child_reads, &ready[i]);
 	for (i = 0; i < N; i++)
