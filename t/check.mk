@@ -8,9 +8,12 @@ ASAN_FLAGS  := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-
 ASAN_ENV     = ASAN_OPTIONS=exitcode=99:log_path=$(abspath $(ASAN_B))/report:detect_leaks=1 \
                UBSAN_OPTIONS=print_stacktrace=1:log_path=$(abspath $(ASAN_B))/report
 
-UNIT_SRC := $(foreach f,$(wildcard t/unit/*.c t/proc/*.c),$(if $(findstring $(T),$f),$f))
+# $(call matching,FILES): those whose names contain T; all without one.
+matching  = $(strip $(foreach f,$1,$(if $(T),$(if $(findstring $(T),$f),$f),$f)))
+
+UNIT_SRC := $(call matching,$(wildcard t/unit/*.c t/proc/*.c))
 UNIT_BIN := $(patsubst t/%.c,$(B)/t/%,$(filter-out %_cases.c,$(UNIT_SRC)))
-E2E      := $(strip $(foreach f,$(wildcard t/e2e/*.t t/kill/*.t),$(if $(findstring $(T),$f),$f)))
+E2E      := $(call matching,$(wildcard t/e2e/*.t t/kill/*.t))
 # A hang, not a slow machine, is what this bounds.
 UNIT_LIMIT := 300
 
@@ -70,3 +73,9 @@ check-tree:
 	@set -e; for m in $$(find src -name '*.[1358]'); do mandoc -T lint -W warning $$m; done
 
 .PHONY: check check-deps check-one check-tree unit-build asan asan-check
+
+# What takes too long for every day: thousands of kills instead of hundreds.
+check-long: check
+	@env $(TEST_ENV) LIMINAL_KILLS=5000 LIMINAL_STOPS=10 prove --timer -It/tools t/kill/*.t
+
+.PHONY: check-long

@@ -12,9 +12,9 @@
 #include "liminald/master.h"
 #include "liminald/notices.h"
 
-/* Pauses before replacements, so that a keeper which dies at once does not eat a core, short, since the callers of workers that die
- * meanwhile wait for it; one
- * that has lived for a while has earned the immediate one again. */
+/* Pauses before replacements, so that a keeper which dies at once does not eat a core; short,
+ * since the callers of workers that die meanwhile wait for it. One that has lived for a
+ * while has earned the immediate replacement again. */
 #define NOTICES_PAUSE_MIN_NS	(10 * CLOCK_MS)
 #define NOTICES_PAUSE_MAX_NS	(500 * CLOCK_MS)
 #define NOTICES_EARNED_NS	CLOCK_SECOND

@@ -250,6 +250,9 @@ void	conversation_release(struct conversation *conversation);
 /* request.c */
 struct request *request_new(struct connection *c, struct conversation *conversation,
 	    uint32_t stream, const struct frame_view *payload);
+/* Have it given to its participant with this turn: INTENT_PLACE or INTENT_DIRECT. */
+void	request_place_later(struct connection *c, struct request *request,
+	    enum intent_kind kind);
 struct request *request_find(struct connection *c, uint64_t id);
 void	request_set_deadline(struct connection *c, struct request *request);
 /* Answer it: in its turn among its conversation's answers. BODY may lie in the map. */

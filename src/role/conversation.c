@@ -348,25 +348,11 @@ direct_open(struct connection *c, struct conversation *conversation, struct err 
 }
 
 static void
-direct_send(struct connection *c, struct request *request)
-{
-	struct intent *intent = turn_add(c, INTENT_DIRECT);
-
-	if (intent == NULL)
-		return;
-	intent->request = request;
-	request->n_intents++;
-	intent->conversation = request->conversation;
-	intent->conversation->n_intents++;
-	request->state = REQUEST_PLACING;
-}
-
-static void
 direct_ask(struct connection *c, struct request *request)
 {
 	request->total_deadline_ns = clock_now_ns() + c->conf->reply_timeout_ns;
 	request_set_deadline(c, request);
-	direct_send(c, request);
+	request_place_later(c, request, INTENT_DIRECT);
 }
 
 static int
@@ -380,7 +366,7 @@ direct_tell(struct connection *c, struct conversation *conversation,
 	if (request == NULL)
 		return 0;
 	request->is_told = 1;
-	direct_send(c, request);
+	request_place_later(c, request, INTENT_DIRECT);
 	return 0;
 }
 

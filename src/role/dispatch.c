@@ -40,20 +40,6 @@ dispatch_tell(struct connection *c, struct conversation *conversation,
 	return 0;
 }
 
-static void
-dispatch_place_later(struct connection *c, struct request *request)
-{
-	struct intent *intent = turn_add(c, INTENT_PLACE);
-
-	if (intent == NULL)
-		return;
-	intent->request = request;
-	request->n_intents++;
-	intent->conversation = request->conversation;
-	intent->conversation->n_intents++;
-	request->state = REQUEST_PLACING;
-}
-
 /* Keep what a typed request asks for: type, node and workflow id in one block. */
 static int
 dispatch_take_typed(struct request *request, const struct typed_request *typed)
@@ -115,7 +101,7 @@ dispatch_ask(struct connection *c, struct request *request)
 	case TYPED_OPAQUE:
 		break;
 	}
-	dispatch_place_later(c, request);
+	request_place_later(c, request, INTENT_PLACE);
 }
 
 const struct participant participant_pool = {
@@ -383,7 +369,7 @@ dispatch_retry(struct connection *c, struct request *request, const struct inbox
 		return;
 	}
 	board_count(c->mine, BOARD_RETRIED, 1);
-	dispatch_place_later(c, request);
+	request_place_later(c, request, INTENT_PLACE);
 	request_set_deadline(c, request);	/* an attempt's own limit ended with it */
 }
 

@@ -75,6 +75,20 @@ request_new(struct connection *c, struct conversation *conversation, uint32_t st
 	return request;
 }
 
+void
+request_place_later(struct connection *c, struct request *request, enum intent_kind kind)
+{
+	struct intent *intent = turn_add(c, kind);
+
+	if (intent == NULL)
+		return;
+	intent->request = request;
+	request->n_intents++;
+	intent->conversation = request->conversation;
+	intent->conversation->n_intents++;
+	request->state = REQUEST_PLACING;
+}
+
 struct request *
 request_find(struct connection *c, uint64_t id)
 {

@@ -36,6 +36,7 @@
 #define STATE_RUNS_DIVISOR	4
 #define STATE_ID_BITS		16
 #define STATE_OPEN_TRIES	3
+#define STATE_READ_TRIES	16
 /* How long the count of free pages is believed: nobody writes the reserve full in that time. */
 #define STATE_FREE_PAGES_NS	(20 * CLOCK_MS)		/* with a map of STATE_MAP_BYTES */
 /* Rows up to this, such as the news of somebody's end, may use the last part of the map. */
@@ -322,6 +323,35 @@ state_mark(struct state *state, int64_t wait, int64_t write, int64_t read)
 	atomic_store_explicit(&mine->read_txn_ns, read, memory_order_relaxed);
 }
 
+/*
+ * LMDB takes the number of the last commit and then the page that belongs to it, which the
+ * commit after the next overwrites: a reader that is held up between the two has the later
+ * one's rows under the earlier number. As long as its number is the last one, it is true.
+ */
+static int
+state_begin_exact_read(struct state *state, MDB_txn **mdb)
+{
+	MDB_envinfo info;
+	size_t behind;
+	int rc, tries;
+
+	for (tries = 0; ; tries++) {
+		rc = mdb_txn_begin(state->env, NULL, MDB_RDONLY, mdb);
+		if (rc != 0)
+			return rc;
+		atomic_thread_fence(memory_order_seq_cst);
+		if ((rc = mdb_env_info(state->env, &info)) != 0) {
+			mdb_txn_abort(*mdb);
+			return rc;
+		}
+		behind = info.me_last_txnid - mdb_txn_id(*mdb);
+		/* A writer that died in its last step leaves it one behind for a while. */
+		if (behind == 0 || (behind == 1 && tries >= STATE_READ_TRIES))
+			return 0;
+		mdb_txn_abort(*mdb);
+	}
+}
+
 static int
 state_begin(struct state *state, struct state_txn **out, int is_write)
 {
@@ -334,7 +364,8 @@ state_begin(struct state *state, struct state_txn **out, int is_write)
 		state_mark(state, clock_now_ns(), 0, 0);
 	else
 		state_mark(state, 0, 0, clock_now_ns());
-	rc = mdb_txn_begin(state->env, NULL, is_write ? 0 : MDB_RDONLY, &txn->mdb);
+	rc = is_write ? mdb_txn_begin(state->env, NULL, 0, &txn->mdb) :
+	    state_begin_exact_read(state, &txn->mdb);
 	if (rc != 0) {
 		txn->mdb = NULL;
 		state_mark(state, 0, 0, 0);
