@@ -163,6 +163,10 @@ turn_apply_each(struct connection *c, size_t n)
 			c->intents[i].body.data = (const uint8_t *)TURN_FULL_TEXT;
 			c->intents[i].body.len = sizeof TURN_FULL_TEXT - 1;
 			rc = turn_apply_range(c, i, i + 1);
+			/* Its slot must not stay for ever: this connection ends instead, and
+			 * its jobs go to others. */
+			if (rc != 0)
+				return rc;
 		}
 		if (rc == ERR_FULL)
 			turn_refuse(&c->intents[i]);
