@@ -175,10 +175,8 @@ connection_decode(struct connection *c)
 		}
 		if (!handshake_admits(c, &frame))
 			break;
-		connection_dispatch(c, &frame);
-		if (c->is_recording)
-			break;	/* a Connect that is looked at again when there is an answer */
 		c->frames_in++;
+		connection_dispatch(c, &frame);
 		at += used;
 		left -= used;
 		c->offset += used;
@@ -318,6 +316,7 @@ connection_poked(struct connection *c)
 	enum wake_kind kind = wake_drain(&c->wake);
 
 	if (c->is_recording) {
+		c->was_poked |= kind == WAKE_POKE;
 		if (kind != WAKE_ANSWER)
 			return;
 		handshake_recorded(c, 1);
@@ -434,6 +433,8 @@ connection_close(struct connection *c)
 	if (connection_terminated && !c->is_disconnect_sent)
 		connection_send(c, &disconnect);
 	if (c->is_open) {
+		conversation_cancel_all_direct(c);
+		turn_apply(c);
 		rc = state_begin_write(c->state, &txn);
 		if (rc == 0) {
 			rc = end_connection(txn, c->peer->conn_id, c->end_reason);

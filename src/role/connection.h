@@ -99,6 +99,7 @@ struct request {
 	enum request_state state;
 	int is_typed;
 	int is_told;			/* no answer is wanted, by its sender's will */
+	uint64_t correlation;		/* REQUEST_PUSHED to a connection: of its slot */
 	unsigned n_intents;		/* that name it; it is not freed before they are done */
 	uint32_t attempts;		/* workers tried */
 	uint64_t *excluded;		/* their conn ids */
@@ -114,7 +115,7 @@ struct request {
 
 enum intent_kind {
 	INTENT_CONVERSATION_PUT, INTENT_CONVERSATION_DEL, INTENT_PLACE, INTENT_DIRECT,
-	INTENT_CANCEL, INTENT_RESOLVE, INTENT_REGISTER, INTENT_READY
+	INTENT_CANCEL, INTENT_CANCEL_DIRECT, INTENT_RESOLVE, INTENT_REGISTER, INTENT_READY
 };
 
 /* One thing that this turn asks of the state. Applying may happen more than once (after a
@@ -169,6 +170,7 @@ struct connection {
 
 	int is_connected;		/* Connect was answered with ConnectAck */
 	int is_recording;		/* the keeper was asked for a row; frames wait */
+	int was_poked;			/* meanwhile */
 	int is_recorded;		/* past the handshake: has its row, can be addressed */
 	int is_open;			/* the state is open */
 	int64_t handshake_deadline_ns;	/* for the handshake, then for the keeper's answer */
@@ -242,6 +244,8 @@ void	conversation_done(struct connection *c, struct intent *intent);
 int	conversation_apply_direct(struct connection *c, struct state_txn *txn,
 	    struct intent *intent);
 void	conversation_done_direct(struct connection *c, struct intent *intent);
+void	conversation_cancel_direct(struct connection *c, struct request *request);
+void	conversation_cancel_all_direct(struct connection *c);	/* the caller ends */
 void	conversation_crashed(struct connection *c, struct conversation *conversation);
 void	conversation_put_later(struct connection *c, struct conversation *conversation);
 /* An intent that names it is done; a closed one is freed with its last intent. */
@@ -253,6 +257,8 @@ struct request *request_new(struct connection *c, struct conversation *conversat
 /* Have it given to its participant with this turn: INTENT_PLACE or INTENT_DIRECT. */
 void	request_place_later(struct connection *c, struct request *request,
 	    enum intent_kind kind);
+/* Apply the turn before its answer. 1, or 0: it was dropped meanwhile and is gone. */
+int	request_apply_turn(struct connection *c, struct request *request);
 struct request *request_find(struct connection *c, uint64_t id);
 void	request_set_deadline(struct connection *c, struct request *request);
 /* Answer it: in its turn among its conversation's answers. BODY may lie in the map. */

@@ -307,8 +307,8 @@ echo_open(struct connection *c, struct conversation *conversation, struct err *e
 static void
 echo_ask(struct connection *c, struct request *request)
 {
-	turn_apply(c);
-	request_reply(c, request, request->payload, request->len);
+	if (request_apply_turn(c, request))
+		request_reply(c, request, request->payload, request->len);
 }
 
 static int
@@ -413,7 +413,37 @@ conversation_apply_direct(struct connection *c, struct state_txn *txn, struct in
 	push.since_ns = clock_now_ns();
 	intent->conn_id = intent->conversation->target;
 	intent->pid = target.pid;
-	return pushes_add(txn, intent->conn_id, target.slot, &push, &payload, &correlation);
+	rc = pushes_add(txn, intent->conn_id, target.slot, &push, &payload, &correlation);
+	intent->correlation = correlation;
+	return rc;
+}
+
+/* Its answer is not awaited any more, so its slot must not count against the target. */
+void
+conversation_cancel_direct(struct connection *c, struct request *request)
+{
+	struct intent *intent = turn_add(c, INTENT_CANCEL_DIRECT);
+
+	if (intent == NULL)
+		return;
+	intent->conn_id = request->conversation->target;
+	intent->correlation = request->correlation;
+	request->correlation = 0;
+}
+
+void
+conversation_cancel_all_direct(struct connection *c)
+{
+	struct conversation *conversation;
+	struct request *request;
+
+	RB_FOREACH(conversation, conversation_tree, &c->conversations) {
+		if (conversation->participant != &participant_connection)
+			continue;
+		TAILQ_FOREACH(request, &conversation->requests, link)
+			if (request->state == REQUEST_PUSHED && request->correlation != 0)
+				conversation_cancel_direct(c, request);
+	}
 }
 
 void
@@ -432,6 +462,7 @@ conversation_done_direct(struct connection *c, struct intent *intent)
 	if (intent->error == FRAME_REASON_DISCONNECTED)
 		conversation_crashed(c, conversation);
 	request->state = REQUEST_PUSHED;
+	request->correlation = intent->error == 0 && !request->is_told ? intent->correlation : 0;
 	if (request->is_told)
 		request_drop(c, request);
 	else if (intent->error != 0)

@@ -86,8 +86,9 @@ dispatch_ask(struct connection *c, struct request *request)
 	}
 	switch (typed_request_parse(request->payload, request->len, &typed, &err)) {
 	case TYPED_INVALID:
-		turn_apply(c);
-		request_fail(c, request, FRAME_REASON_OTHER, err.text, strlen(err.text));
+		if (request_apply_turn(c, request))
+			request_fail(c, request, FRAME_REASON_OTHER, err.text,
+			    strlen(err.text));
 		return;
 	case TYPED_REQUEST:
 		rc = dispatch_take_typed(request, &typed);
@@ -287,13 +288,30 @@ dispatch_apply_place(struct connection *c, struct state_txn *txn, struct intent 
 	return dispatch_push(c, txn, intent, turn, n);
 }
 
+static void
+dispatch_cancel_later(struct connection *c, struct conversation *conversation,
+    const struct pending_key *where)
+{
+	struct intent *intent = turn_add(c, INTENT_CANCEL);
+
+	if (intent == NULL)
+		return;
+	intent->where = *where;
+	intent->conversation = conversation;
+	conversation->n_intents++;
+}
+
 void
 dispatch_done_place(struct connection *c, struct intent *intent)
 {
 	struct conversation *conversation = intent->conversation;
 	struct request *request = intent->request;
 
-	if (!request_release(c, request)) {
+	if (request_release(c, request)) {
+		/* Closed by what came before it in this turn: nobody would take the answer. */
+		if (intent->error == 0 && intent->is_queued)
+			dispatch_cancel_later(c, conversation, &intent->where);
+	} else {
 		if (intent->error != 0) {
 			request->state = REQUEST_PUSHED;
 			request_fail(c, request, intent->error, intent->text,
@@ -318,13 +336,7 @@ dispatch_done_place(struct connection *c, struct intent *intent)
 void
 dispatch_cancel_queued(struct connection *c, struct request *request)
 {
-	struct intent *intent = turn_add(c, INTENT_CANCEL);
-
-	if (intent == NULL)
-		return;
-	intent->where = request->where;
-	intent->conversation = request->conversation;
-	intent->conversation->n_intents++;
+	dispatch_cancel_later(c, request->conversation, &request->where);
 }
 
 int

@@ -58,12 +58,34 @@ handshake_state_failed(struct connection *c, int rc, const char *text)
 	connection_end(c, ROLE_EXIT_STATE, "%s", text);
 }
 
-/* Open the state, for a connection that needs it now, and make sure of its row. */
-void
-handshake_open(struct connection *c)
+/* Make sure of the row: an answer may have been forged, and only the row is the fact. */
+static int
+handshake_check_row(struct connection *c)
 {
 	struct announce announce;
 	struct state_txn *txn;
+	int rc;
+
+	if ((rc = state_begin_read(c->state, &txn)) != 0)
+		return rc;
+	rc = connections_exists(txn, c->peer->conn_id);
+	state_abort(txn);
+	if (rc != ERR_NOTFOUND)
+		return rc;
+	handshake_announce_init(c, &announce);
+	if ((rc = state_begin_write(c->state, &txn)) != 0)
+		return rc;
+	if ((rc = announce_record(txn, c->context->board, &announce)) != 0) {
+		state_abort(txn);
+		return rc;
+	}
+	return state_commit(txn);
+}
+
+/* Open the state, for a connection that needs it now. */
+void
+handshake_open(struct connection *c)
+{
 	struct err err;
 	int rc;
 
@@ -75,22 +97,12 @@ handshake_open(struct connection *c)
 		return;
 	}
 	c->is_open = 1;
-	if (c->is_recorded)
-		return;
-	handshake_announce_init(c, &announce);
-	if ((rc = state_begin_write(c->state, &txn)) == 0) {
-		rc = announce_record(txn, c->context->board, &announce);
-		if (rc == 0)
-			rc = state_commit(txn);
-		else
-			state_abort(txn);
-	}
-	if (rc != 0)
+	if ((rc = handshake_check_row(c)) != 0) {
 		handshake_state_failed(c, rc, state_error_text(c->state));
-	else {
-		c->is_recorded = 1;
-		c->handshake_deadline_ns = INT64_MAX;
+		return;
 	}
+	c->is_recorded = 1;
+	c->handshake_deadline_ns = INT64_MAX;
 }
 
 /*
@@ -127,7 +139,7 @@ handshake_recorded(struct connection *c, int is_answered)
 	c->handshake_deadline_ns = INT64_MAX;
 	if (is_answered)
 		c->is_recorded = 1;
-	else
+	if (!is_answered || c->was_poked)
 		handshake_open(c);
 }
 
@@ -190,10 +202,11 @@ handshake_connect(struct connection *c, const struct frame *frame)
 		    frame->u.connect.max.major, frame->u.connect.max.minor);
 		return;
 	}
+	/* The acknowledgement does not wait for the row, but whatever comes next does. */
 	if (!c->is_recorded)
 		handshake_record(c);
-	if (!c->is_recorded)
-		return;		/* it comes here again with the answer, or ends */
+	if (c->is_ending)
+		return;
 	c->is_connected = 1;
 	ack.u.connect_ack.capabilities = FRAME_CAPABILITY_WORKER_CAPACITY |
 	    FRAME_CAPABILITY_DURABLE_SUBSCRIPTION;

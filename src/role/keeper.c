@@ -31,8 +31,6 @@
 #include "state/state.h"
 
 #define KEEPER_TICK_NS		CLOCK_SECOND
-/* Reader checks are linear in the dead; more often helps nobody. */
-#define KEEPER_READERS_NS	CLOCK_SECOND
 /* Who was poked and has not gone round its loop for so long does not run. Generous: a healthy
  * process on a machine that is overloaded a hundredfold still manages. */
 #define KEEPER_STUCK_NS		(5 * CLOCK_SECOND)
@@ -58,8 +56,6 @@ struct keeper {
 	int notices;
 	struct keeper_suspects suspects, fresh;
 	uint64_t counted;		/* a sum over what was last written to the counters */
-	int readers_due;
-	int64_t readers_at_ns;
 	struct state_txn *txn;		/* for the visitors */
 };
 
@@ -293,7 +289,6 @@ keeper_ended(struct keeper *k, const struct role_notice *notices, size_t n)
 	if ((rc = keeper_clean(k, notices, n)) != 0)
 		return rc;
 	if (abnormal) {
-		k->readers_due = 1;
 		if ((rc = keeper_each_owner(k, keeper_poke_owner)) != 0)
 			return rc;
 	}
@@ -367,17 +362,16 @@ keeper_receive(struct keeper *k)
 }
 
 static int
-keeper_tick(struct keeper *k, int64_t now)
+keeper_tick(struct keeper *k)
 {
 	int rc = keeper_watch(k);
 
 	if (rc == 0)
 		rc = keeper_count(k);
-	if (rc == 0 && k->readers_due && now - k->readers_at_ns >= KEEPER_READERS_NS) {
+	/* The dead may be onlookers of whose end nobody tells; what they had seen cannot be
+	 * used again before. Cheap: few slots are taken at any moment. */
+	if (rc == 0)
 		rc = state_check_readers(k->state);
-		k->readers_due = 0;
-		k->readers_at_ns = now;
-	}
 	return rc;
 }
 
@@ -406,7 +400,7 @@ keeper_loop(struct keeper *k)
 			rc = keeper_receive(k);
 		now = clock_now_ns();
 		if (rc == 0 && now >= tick_at) {
-			rc = keeper_tick(k, now);
+			rc = keeper_tick(k);
 			tick_at = now + KEEPER_TICK_NS;
 		}
 	}

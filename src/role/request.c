@@ -89,6 +89,15 @@ request_place_later(struct connection *c, struct request *request, enum intent_k
 	request->state = REQUEST_PLACING;
 }
 
+int
+request_apply_turn(struct connection *c, struct request *request)
+{
+	/* Applying may refuse the conversation, and drop this request with it. */
+	request->n_intents++;
+	turn_apply(c);
+	return !request_release(c, request);
+}
+
 struct request *
 request_find(struct connection *c, uint64_t id)
 {
@@ -146,11 +155,21 @@ request_forget(struct connection *c, struct request *request)
 		request_free(request);
 }
 
-void
-request_drop(struct connection *c, struct request *request)
+/* Nobody waits for it any more: take back what can be taken back. A worker's job cannot. */
+static void
+request_take_back(struct connection *c, struct request *request)
 {
 	if (request->state == REQUEST_QUEUED)
 		dispatch_cancel_queued(c, request);
+	else if (request->state == REQUEST_PUSHED && request->correlation != 0 &&
+	    request->conversation->participant == &participant_connection)
+		conversation_cancel_direct(c, request);
+}
+
+void
+request_drop(struct connection *c, struct request *request)
+{
+	request_take_back(c, request);
 	request_forget(c, request);
 }
 
@@ -272,8 +291,7 @@ request_expire(struct connection *c, int64_t now_ns)
 			text = request->deadline_ns >= request->total_deadline_ns ?
 			    "timed out: schedule_to_close_timeout passed" :
 			    "timed out: start_to_close_timeout passed";
-		if (request->state == REQUEST_QUEUED)
-			dispatch_cancel_queued(c, request);
+		request_take_back(c, request);
 		request_fail(c, request, FRAME_REASON_TIMED_OUT, text, strlen(text));
 	}
 }

@@ -8,12 +8,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "role/connection.h"
 #include "state/end.h"
 
 #define TURN_FULL_TEXT "the server's state is full; the operator has to give runtime_dir more room"
 
+#define TURN_LOG_WINDOW_NS	(10 * CLOCK_SECOND)
 /* Rows of the inbox that were read and may lie there until the connection is idle. */
 #define TURN_INBOX_ROWS	32
 
@@ -43,6 +45,8 @@ static int
 turn_apply_one(struct connection *c, struct state_txn *txn, struct intent *intent,
     struct dispatch_turn *dispatch, uint32_t *freed)
 {
+	int rc;
+
 	switch (intent->kind) {
 	case INTENT_CONVERSATION_PUT:
 		return conversation_apply_put(c, txn, intent);
@@ -54,6 +58,9 @@ turn_apply_one(struct connection *c, struct state_txn *txn, struct intent *inten
 		return conversation_apply_direct(c, txn, intent);
 	case INTENT_CANCEL:
 		return dispatch_apply_cancel(c, txn, intent);
+	case INTENT_CANCEL_DIRECT:
+		rc = pushes_del(txn, intent->conn_id, intent->correlation);
+		return rc == ERR_NOTFOUND ? 0 : rc;
 	case INTENT_RESOLVE:
 		return worker_apply_resolve(c, txn, intent, freed);
 	case INTENT_REGISTER:
@@ -133,6 +140,9 @@ turn_done(struct connection *c, struct intent *intent)
 		worker_done_register(c, intent);
 		break;
 	case INTENT_CANCEL:
+		conversation_release(intent->conversation);
+		break;
+	case INTENT_CANCEL_DIRECT:
 	case INTENT_READY:
 		break;
 	}
@@ -147,6 +157,14 @@ turn_refuse(struct intent *intent)
 	strncpy(intent->text, TURN_FULL_TEXT, sizeof intent->text - 1);
 }
 
+/* What asks for something new can be refused; what finishes something old must not be lost. */
+static int
+turn_can_refuse(enum intent_kind kind)
+{
+	return kind == INTENT_CONVERSATION_PUT || kind == INTENT_PLACE || kind == INTENT_DIRECT ||
+	    kind == INTENT_REGISTER;
+}
+
 /* Each by itself: only those that do not fit are refused. */
 static int
 turn_apply_each(struct connection *c, size_t n)
@@ -157,21 +175,19 @@ turn_apply_each(struct connection *c, size_t n)
 	for (i = 0; i < n; i++) {
 		rc = turn_apply_range(c, i, i + 1);
 		if (rc == ERR_FULL && c->intents[i].kind == INTENT_RESOLVE) {
-			/* The slot has to go all the same, and a short answer fits. */
+			/* The slot has to go all the same, and a short answer may fit. */
 			c->intents[i].inbox_kind = INBOX_FAILED;
 			c->intents[i].code = FRAME_REASON_PRESSURE;
 			c->intents[i].body.data = (const uint8_t *)TURN_FULL_TEXT;
 			c->intents[i].body.len = sizeof TURN_FULL_TEXT - 1;
 			rc = turn_apply_range(c, i, i + 1);
-			/* Its slot must not stay for ever: this connection ends instead, and
-			 * its jobs go to others. */
-			if (rc != 0)
-				return rc;
 		}
+		/* Not even that: the connection ends, and the keeper finishes for it when there
+		 * is room, so that whoever waits learns of it. */
+		if (rc != 0 && (rc != ERR_FULL || !turn_can_refuse(c->intents[i].kind)))
+			return rc;
 		if (rc == ERR_FULL)
 			turn_refuse(&c->intents[i]);
-		else if (rc != 0)
-			return rc;
 	}
 	return 0;
 }
@@ -280,7 +296,11 @@ turn_look(struct connection *c)
 void
 turn_tidy(struct connection *c)
 {
-	if (c->is_open && c->inbox_rows > 0 && turn_apply_range(c, 0, 0) != 0)
+	static struct log_limit limit;
+	unsigned held;
+
+	if (c->is_open && c->inbox_rows > 0 && turn_apply_range(c, 0, 0) != 0 &&
+	    log_limit_allows(&limit, 1, TURN_LOG_WINDOW_NS, &held))
 		log_warnx("tidy conn=%llu failed: %s; it will be tried again",
 		    (unsigned long long)c->peer->conn_id, state_error_text(c->state));
 }

@@ -206,6 +206,7 @@ worker_push(struct connection *c, uint64_t correlation, const struct pushes_row 
 {
 	struct frame frame = { .type = FRAME_PUSH, .stream = FRAME_PUSH_STREAM };
 	struct worker_job *job;
+	struct intent *intent;
 
 	if (row->flags & PUSHES_TYPED) {
 		if ((job = calloc(1, sizeof *job)) == NULL) {
@@ -214,6 +215,11 @@ worker_push(struct connection *c, uint64_t correlation, const struct pushes_row 
 		}
 		job->correlation = correlation;
 		RB_INSERT(worker_jobs, &c->typed_jobs, job);
+	}
+	/* Nobody waits for its reply: once it is on its way it is done. */
+	if ((row->flags & PUSHES_NO_REPLY) && (intent = turn_add(c, INTENT_CANCEL_DIRECT)) != NULL) {
+		intent->conn_id = c->peer->conn_id;
+		intent->correlation = correlation;
 	}
 	frame.u.push.correlation = correlation;
 	frame.u.push.payload = *payload;

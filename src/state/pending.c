@@ -6,6 +6,7 @@
 #include "state/pending.h"
 
 #define PENDING_VERSION	1
+#define PENDING_QUEUED		"queued/"	/* in the counters table: awaiter, arrival */
 #define PENDING_KEY	24
 
 static void
@@ -62,6 +63,81 @@ pending_read(const struct state_view *key, const struct state_view *view,
 	return 0;
 }
 
+/* What an awaiter has in the queues, found without a walk through the queues. */
+struct pending_queued {
+	uint64_t pool, lane;
+	struct pool_name name;
+};
+
+#define PENDING_QUEUED_KEY	(sizeof PENDING_QUEUED - 1 + 16)
+
+static void
+pending_queued_key(uint8_t key[PENDING_QUEUED_KEY], uint64_t awaiter, uint64_t arrival)
+{
+	memcpy(key, PENDING_QUEUED, sizeof PENDING_QUEUED - 1);
+	state_key_put(key + sizeof PENDING_QUEUED - 1, awaiter);
+	state_key_put(key + sizeof PENDING_QUEUED - 1 + 8, arrival);
+}
+
+static int
+pending_queued_put(struct state_txn *txn, uint64_t awaiter, const struct pending_key *where,
+    const struct pool_name *name)
+{
+	uint8_t key[PENDING_QUEUED_KEY], *at;
+	void *room;
+	int rc;
+
+	pending_queued_key(key, awaiter, where->arrival);
+	rc = state_reserve(txn, STATE_COUNTERS, key, sizeof key, 16 + name->len, &room);
+	if (rc != 0)
+		return rc;
+	at = room;
+	memcpy(at, &where->pool, 8);
+	memcpy(at + 8, &where->lane, 8);
+	memcpy(at + 16, name->text, name->len);
+	return 0;
+}
+
+static int
+pending_queued_read(const struct state_view *view, struct pending_queued *out)
+{
+	if (view->len < 16 || view->len - 16 > sizeof out->name.text)
+		return ERR_CORRUPT;
+	memcpy(&out->pool, view->data, 8);
+	memcpy(&out->lane, (const uint8_t *)view->data + 8, 8);
+	out->name.len = view->len - 16;
+	memcpy(out->name.text, (const uint8_t *)view->data + 16, out->name.len);
+	return 0;
+}
+
+static int
+pending_queued_del(struct state_txn *txn, uint64_t awaiter, uint64_t arrival)
+{
+	uint8_t key[PENDING_QUEUED_KEY];
+
+	pending_queued_key(key, awaiter, arrival);
+	return state_del(txn, STATE_COUNTERS, key, sizeof key);
+}
+
+uint64_t
+pending_count_queued(struct state_txn *txn)
+{
+	const size_t prefix = sizeof PENDING_QUEUED - 1;
+	struct state_cursor *cursor;
+	struct state_view key, view;
+	uint64_t n = 0;
+	int rc;
+
+	if (state_cursor_open(txn, STATE_COUNTERS, &cursor) != 0)
+		return 0;
+	for (rc = state_seek(cursor, PENDING_QUEUED, prefix, &key, &view);
+	    rc == 0 && key.len > prefix && memcmp(key.data, PENDING_QUEUED, prefix) == 0;
+	    rc = state_next(cursor, &key, &view))
+		n++;
+	state_cursor_close(cursor);
+	return n;
+}
+
 int
 pending_add(struct state_txn *txn, struct pool_snapshot *pool, uint32_t limit,
     uint64_t arrival, const struct pending_row *row, const struct pool_demand *demand,
@@ -105,40 +181,38 @@ pending_add(struct state_txn *txn, struct pool_snapshot *pool, uint32_t limit,
 		memcpy(at, payload->data, payload->len);
 	pool->meta.n_pending++;
 	pool->meta_changed = 1;
-	return 0;
-}
-
-int
-pending_del(struct state_txn *txn, const struct pending_key *where)
-{
-	uint8_t key[PENDING_KEY];
-
-	pending_key_put(key, where);
-	return state_del(txn, STATE_PENDING, key, sizeof key);
+	return pending_queued_put(txn, row->awaiter, where, &pool->name);
 }
 
 int
 pending_remove(struct state_txn *txn, const struct pool_name *name,
     const struct pending_key *where)
 {
+	struct pending_item item;
 	struct pool_meta meta;
+	uint8_t key[PENDING_KEY];
 	int rc;
 
-	if ((rc = pending_del(txn, where)) != 0 || (rc = pool_meta_get(txn, name, &meta)) != 0)
+	if ((rc = pending_get(txn, where, &item)) != 0)
+		return rc;
+	pending_key_put(key, where);
+	if ((rc = pending_queued_del(txn, item.row.awaiter, where->arrival)) != 0 ||
+	    (rc = state_del(txn, STATE_PENDING, key, sizeof key)) != 0 ||
+	    (rc = pool_meta_get(txn, name, &meta)) != 0)
 		return rc;
 	meta.n_pending--;
 	return pool_meta_put(txn, name, &meta);
 }
 
 /*
- * Visit the first item of each lane of POOL. VISIT may not change the table. Its first result
- * other than 0 ends the walk.
+ * Visit the first item of each lane of POOL from lane FIRST on. VISIT may not change the table. Its
+ * first result other than 0 ends the walk.
  */
 static int
-pending_each_lane(struct state_txn *txn, uint64_t pool,
+pending_each_lane(struct state_txn *txn, uint64_t pool, uint64_t first,
     int (*visit)(void *arg, const struct pending_item *item), void *arg)
 {
-	struct pending_key from = { pool, 0, 0 };
+	struct pending_key from = { pool, first, 0 };
 	struct state_cursor *cursor;
 	struct state_view key, view;
 	struct pending_item item;
@@ -191,7 +265,7 @@ pending_oldest(struct state_txn *txn, uint64_t pool, uint64_t conn_id,
     const struct pool_row *row, struct pending_item *item)
 {
 	struct pending_search search = { txn, conn_id, row, item, 0 };
-	int rc = pending_each_lane(txn, pool, pending_consider, &search);
+	int rc = pending_each_lane(txn, pool, 0, pending_consider, &search);
 
 	if (rc != 0)
 		return rc;
@@ -252,6 +326,7 @@ pending_refuse_lane(struct state_txn *txn, const struct pending_key *lane, uint6
 		if (item.key.pool != lane->pool || item.key.lane != lane->lane)
 			break;
 		if ((rc = pending_tell_orphan(txn, &item)) != 0 ||
+		    (rc = pending_queued_del(txn, item.row.awaiter, item.key.arrival)) != 0 ||
 		    (rc = state_cursor_del(cursor)) != 0)
 			break;
 		--*n_pending;
@@ -270,11 +345,13 @@ pending_refuse_orphans(struct state_txn *txn, const struct pool_name *name)
 	memset(&pool, 0, sizeof pool);
 	rc = pool_snapshot_read(txn, name, &pool);
 	if (rc == 0 && pool.meta.n_pending > 0) {
-		while ((rc = pending_each_lane(txn, pool.meta.id, pending_is_orphan,
-		    &orphan)) == 1) {
+		/* Each lane once: there may be thousands. */
+		while ((rc = pending_each_lane(txn, pool.meta.id, orphan.lane.lane,
+		    pending_is_orphan, &orphan)) == 1) {
 			rc = pending_refuse_lane(txn, &orphan.lane, &pool.meta.n_pending);
 			if (rc != 0)
 				break;
+			orphan.lane.lane++;	/* never the last lane, see pending_lane() */
 		}
 		if (rc == 0)
 			rc = pool_meta_put(txn, name, &pool.meta);
@@ -283,34 +360,57 @@ pending_refuse_orphans(struct state_txn *txn, const struct pool_name *name)
 	return rc == ERR_NOTFOUND ? 0 : rc;
 }
 
-int
-pending_cancel_awaiter(struct state_txn *txn, uint64_t awaiter)
+/* N requests fewer wait in the pool. */
+static int
+pending_lower(struct state_txn *txn, const struct pool_name *name, uint64_t n)
 {
-	struct state_cursor *cursor;
-	struct state_view key, view;
-	struct pending_item item;
-	struct pool_name name;
 	struct pool_meta meta;
 	int rc;
 
-	if (state_count(txn, STATE_PENDING) == 0)
+	if (n == 0)
 		return 0;
-	if ((rc = state_cursor_open(txn, STATE_PENDING, &cursor)) != 0)
+	if ((rc = pool_meta_get(txn, name, &meta)) != 0)
 		return rc;
-	rc = state_next(cursor, &key, &view);
-	while (rc == 0 && (rc = pending_read(&key, &view, &item)) == 0) {
-		if (item.row.awaiter == awaiter) {
-			if ((rc = state_cursor_del(cursor)) != 0 ||
-			    (rc = pool_name_by_id(txn, item.key.pool, &name, &meta)) != 0)
-				break;
-			meta.n_pending--;
-			if ((rc = pool_meta_put(txn, &name, &meta)) != 0)
-				break;
-		}
-		rc = state_next(cursor, &key, &view);
+	meta.n_pending -= n;
+	return pool_meta_put(txn, name, &meta);
+}
+
+int
+pending_cancel_awaiter(struct state_txn *txn, uint64_t awaiter)
+{
+	const size_t owner = sizeof PENDING_QUEUED - 1 + 8;
+	struct pending_queued queued, last = { 0 };
+	struct pending_key where;
+	struct state_cursor *cursor;
+	struct state_view key, view;
+	uint8_t start[PENDING_QUEUED_KEY], row[PENDING_KEY];
+	uint64_t n = 0;
+	int rc;
+
+	if ((rc = state_cursor_open(txn, STATE_COUNTERS, &cursor)) != 0)
+		return rc;
+	pending_queued_key(start, awaiter, 0);
+	while ((rc = state_seek(cursor, start, sizeof start, &key, &view)) == 0 &&
+	    key.len == sizeof start && memcmp(key.data, start, owner) == 0) {
+		if ((rc = pending_queued_read(&view, &queued)) != 0)
+			break;
+		where.pool = queued.pool;
+		where.lane = queued.lane;
+		where.arrival = state_key_get((const uint8_t *)key.data + owner);
+		pending_key_put(row, &where);
+		if ((rc = state_cursor_del(cursor)) != 0 ||
+		    (rc = state_del(txn, STATE_PENDING, row, sizeof row)) != 0)
+			break;
+		/* The pools' rows lie in the table that the cursor walks: one write for each run. */
+		if (queued.pool != last.pool && (rc = pending_lower(txn, &last.name, n)) != 0)
+			break;
+		n = queued.pool != last.pool ? 1 : n + 1;
+		last = queued;
 	}
 	state_cursor_close(cursor);
-	return rc == ERR_NOTFOUND ? 0 : rc;
+	if (rc == 0 || rc == ERR_NOTFOUND)
+		rc = pending_lower(txn, &last.name, n);
+	return rc;
 }
 
 int

@@ -56,9 +56,6 @@ struct pending_item {
 int	pending_oldest(struct state_txn *txn, uint64_t pool, uint64_t conn_id,
 	    const struct pool_row *row, struct pending_item *item);
 
-/* Delete an item; the meta row is the caller's. */
-int	pending_del(struct state_txn *txn, const struct pending_key *key);
-
 /* Refuse the waiting requests of the pool that none of its workers accepts (any more): their awaiters
  * get INBOX_NO_WORKERS. */
 int	pending_refuse_orphans(struct state_txn *txn, const struct pool_name *name);
@@ -69,6 +66,9 @@ int	pending_cancel_awaiter(struct state_txn *txn, uint64_t awaiter);
 /* The item at KEY. ERR_NOTFOUND when it has left the queue. */
 int	pending_get(struct state_txn *txn, const struct pending_key *key,
 	    struct pending_item *item);
+
+/* How many requests the awaiters' lists name; as many as wait, or the state is broken. */
+uint64_t pending_count_queued(struct state_txn *txn);
 
 /* Visit every item. */
 int	pending_each(struct state_txn *txn, int (*visit)(void *arg,

@@ -292,27 +292,3 @@ pool_each(struct state_txn *txn,
 	state_cursor_close(cursor);
 	return rc == ERR_NOTFOUND ? 0 : rc;
 }
-
-struct pool_search { uint64_t id; struct pool_name *name; struct pool_meta *meta; };
-
-static int
-pool_match(void *arg, const struct pool_name *name, const struct pool_meta *meta)
-{
-	struct pool_search *search = arg;
-
-	if (meta->id != search->id)
-		return 0;
-	*search->name = *name;
-	*search->meta = *meta;
-	return 1;
-}
-
-int
-pool_name_by_id(struct state_txn *txn, uint64_t pool, struct pool_name *name,
-    struct pool_meta *meta)
-{
-	struct pool_search search = { pool, name, meta };
-	int rc = pool_each(txn, pool_match, &search);
-
-	return rc == 1 ? 0 : rc == 0 ? ERR_NOTFOUND : rc;
-}

@@ -115,11 +115,9 @@ int	pool_row_del(struct state_txn *txn, uint64_t pool, uint64_t conn_id);
 int	pool_row_put_all(struct state_txn *txn, uint64_t pool, uint64_t conn_id,
 	    const struct pool_row *row);
 
-/* Find the name of a pool by its id, for listings and clean-up. ERR_NOTFOUND when gone. */
+/* Visit each pool; the first result other than 0 ends the walk and is returned. */
 int	pool_each(struct state_txn *txn,
 	    int (*visit)(void *arg, const struct pool_name *name, const struct pool_meta *meta),
 	    void *arg);
-int	pool_name_by_id(struct state_txn *txn, uint64_t pool, struct pool_name *name,
-	    struct pool_meta *meta);
 
 #endif

@@ -304,6 +304,16 @@ workers_unregister(struct state_txn *txn, uint64_t conn_id)
 }
 
 static int
+workers_compare_hashes(const void *a, const void *b)
+{
+	uint64_t x, y;
+
+	memcpy(&x, a, sizeof x);
+	memcpy(&y, b, sizeof y);
+	return x < y ? -1 : x > y;
+}
+
+static int
 workers_cache_fill(struct state_txn *txn, uint64_t conn_id, uint64_t sequence,
     struct workers_types *entry)
 {
@@ -326,6 +336,7 @@ workers_cache_fill(struct state_txn *txn, uint64_t conn_id, uint64_t sequence,
 		entry->n = 0;
 		while (frame_vec_next(&next, &type))
 			hashes[entry->n++] = hash_fnv1a(HASH_FNV1A_START, type.data, type.len);
+		qsort(hashes, entry->n, sizeof *hashes, workers_compare_hashes);
 	}
 	record_free_registration(&registration);
 	return rc;
@@ -337,7 +348,6 @@ workers_has_type(struct state_txn *txn, uint64_t conn_id, uint64_t sequence,
 {
 	struct workers_types *entry = &workers_cache[conn_id % WORKERS_CACHE];
 	uint64_t hash = hash_fnv1a(HASH_FNV1A_START, type->data, type->len);
-	uint32_t i;
 	int rc;
 
 	if (entry->conn_id != conn_id || entry->sequence != sequence) {
@@ -345,10 +355,8 @@ workers_has_type(struct state_txn *txn, uint64_t conn_id, uint64_t sequence,
 		if (rc != 0)
 			return rc == ERR_NOTFOUND ? 0 : rc;
 	}
-	for (i = 0; i < entry->n; i++)
-		if (entry->hashes[i] == hash)
-			return 1;
-	return 0;
+	return entry->n > 0 && bsearch(&hash, entry->hashes, entry->n, sizeof hash,
+	    workers_compare_hashes) != NULL;
 }
 
 char *

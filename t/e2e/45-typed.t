@@ -141,9 +141,9 @@ my $POOL = 'aion.dispatch.test.jobs';
 	(my $first, $push) = whoever_gets('one of two gets it', $worker, $two);
 	$caller->expect_refusal(1, R_TIMED_OUT, qr/./, 'timed out');
 	$_->expect_quiet('no second attempt') for $worker, $two;
-	is $d->mdb_counts->{pushes}, 3, 'the slot is kept until its worker answers (and two for the spare)';
+	is $d->mdb_counts->{pushes}, 1, 'the slot is kept until its worker answers; those of timed-out pushes are not';
 	$first->reply($push, 'late')->barrier;
-	is $d->mdb_counts->{pushes}, 2, 'then it is gone';
+	is $d->mdb_counts->{pushes}, 0, 'then it is gone';
 }
 
 {

@@ -217,6 +217,10 @@ main(int argc, char **argv)
 		violation("pending has %llu rows, %llu of them in known pools",
 		    (unsigned long long)state_count(txn, STATE_PENDING),
 		    (unsigned long long)waiting_rows);
+	if (pending_count_queued(txn) != state_count(txn, STATE_PENDING))
+		violation("pending has %llu rows, the awaiters' lists %llu",
+		    (unsigned long long)state_count(txn, STATE_PENDING),
+		    (unsigned long long)pending_count_queued(txn));
 	if (argc == 3)
 		check_empty();
 	state_abort(txn);
