@@ -103,6 +103,7 @@ struct request {
 	unsigned n_intents;		/* that name it; it is not freed before they are done */
 	uint32_t attempts;		/* workers tried */
 	uint64_t *excluded;		/* their conn ids */
+	char exited[128];		/* the last one and its reason, for the log; "" = told */
 	struct pending_key where;	/* REQUEST_QUEUED; arrival also later, for coming back */
 	struct pool_demand demand;	/* views into TEXT */
 	struct frame_view workflow_id;

@@ -289,6 +289,21 @@ dispatch_apply_place(struct connection *c, struct state_txn *txn, struct intent 
 }
 
 static void
+dispatch_log_retry(struct connection *c, struct request *request)
+{
+	static struct log_limit limit;
+	char shown[4 * sizeof request->exited];
+	unsigned held;
+
+	if (log_limit_allows(&limit, DISPATCH_LOG_BURST, DISPATCH_LOG_WINDOW_NS, &held))
+		log_info("worker-exited conn=%llu worker=\"%s\" attempt=%u suppressed=%u",
+		    (unsigned long long)c->peer->conn_id,
+		    log_vis(shown, sizeof shown, request->exited, strlen(request->exited)),
+		    request->attempts, held);
+	request->exited[0] = '\0';
+}
+
+static void
 dispatch_cancel_later(struct connection *c, struct conversation *conversation,
     const struct pending_key *where)
 {
@@ -312,6 +327,8 @@ dispatch_done_place(struct connection *c, struct intent *intent)
 		if (intent->error == 0 && intent->is_queued)
 			dispatch_cancel_later(c, conversation, &intent->where);
 	} else {
+		if (request->exited[0] != '\0')
+			dispatch_log_retry(c, request);
 		if (intent->error != 0) {
 			request->state = REQUEST_PUSHED;
 			request_fail(c, request, intent->error, intent->text,
@@ -353,19 +370,14 @@ static void
 dispatch_retry(struct connection *c, struct request *request, const struct inbox_entry *entry,
     const char *body)
 {
-	static struct log_limit limit;
 	size_t id_len = strnlen(body, entry->len);
 	int reason_len = entry->len > id_len ? (int)(entry->len - id_len - 1) : 0;
 	const char *reason = body + id_len + (reason_len > 0);
-	char shown[4 * WORKERS_ID_SIZE];
 	uint64_t *more;
-	unsigned held;
 
-	log_vis(shown, sizeof shown, body, id_len);
-	if (log_limit_allows(&limit, DISPATCH_LOG_BURST, DISPATCH_LOG_WINDOW_NS, &held))
-		log_info("worker-exited conn=%llu worker=%s reason=\"%.*s\" attempt=%u held=%u",
-		    (unsigned long long)c->peer->conn_id, shown, reason_len, reason,
-		    request->attempts + 1, held);
+	/* Told to the log when it is placed again: this is inside a transaction. */
+	snprintf(request->exited, sizeof request->exited, "%.*s: %.*s", (int)id_len, body,
+	    reason_len, reason);
 	more = realloc(request->excluded, (request->attempts + 1) * sizeof *more);
 	if (more == NULL) {
 		connection_end(c, ROLE_EXIT_SYSTEM, "out of memory for a retry");
