@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/timerfd.h>
 #include <unistd.h>
@@ -30,6 +31,9 @@
 #define CONNECTION_TIDY_NS	(5 * CLOCK_MS)
 /* How long the end waits for the peer to take its last answers. */
 #define CONNECTION_LINGER_NS	(500 * CLOCK_MS)
+
+/* Lets whoever is waiting run first, and still ends in a moment on a busy machine. */
+#define CONNECTION_END_NICE	10
 
 static volatile sig_atomic_t connection_terminated;
 
@@ -447,6 +451,9 @@ connection_close(struct connection *c)
 			log_warnx("cleanup conn=%llu failed: %s; the keeper will do it",
 			    (unsigned long long)c->peer->conn_id, state_error_text(c->state));
 	}
+	/* Tearing the process down is work, and those who go on have just got some of theirs back. */
+	if (c->is_worker)
+		(void)setpriority(PRIO_PROCESS, 0, CONNECTION_END_NICE);
 	connection_publish_counts(c);
 	connection_flush(c);
 	/* Whoever is sent away gets a moment to read why; a force-close is not delayed. */
