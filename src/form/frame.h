@@ -140,7 +140,7 @@ struct frame {
 	} u;
 };
 
-/* Outcome of decoding; the negative ones are also the classes of frame_error_reason(). */
+/* Outcome of decoding; the negative ones are also the classes of frame_status_reason(). */
 enum frame_status {
 	FRAME_OK = 1,
 	FRAME_NEED_HEADER = -1,		/* fewer than 10 bytes: not an error yet */

@@ -233,7 +233,6 @@ void	turn_look(struct connection *c);	/* read inbox and pushes */
 void	turn_tidy(struct connection *c);	/* remove what was read from the inbox */
 
 /* conversation.c */
-int	conversation_compare(const struct conversation *a, const struct conversation *b);
 void	conversation_open_frame(struct connection *c, const struct frame *frame);
 void	conversation_message_frame(struct connection *c, const struct frame *frame);
 void	conversation_close_frame(struct connection *c, const struct frame *frame);

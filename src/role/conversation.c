@@ -16,7 +16,7 @@
 
 #define CONVERSATION_TARGET_PREFIX "liminal.connection."
 
-int
+static int
 conversation_compare(const struct conversation *a, const struct conversation *b)
 {
 	return a->id < b->id ? -1 : a->id > b->id;

@@ -53,7 +53,7 @@ void	inbox_batch_free(struct inbox_batch *batch);
 
 /*
  * Call VISIT for each entry of CONN_ID with an id in (after, now], in order; the body is valid during the
- * call only. VISIT's first result other than 0 ends the walk and is returned. *SEEN counts the rows.
+ * call only. VISIT's first result other than 0 ends the walk and is returned. *ROWS counts the rows.
  */
 int	inbox_read(struct state_txn *txn, uint64_t conn_id, uint64_t after, unsigned *rows,
 	    int (*visit)(void *arg, const struct inbox_entry *entry, const void *body),
