@@ -19,7 +19,22 @@ enum conf_fallback { CONF_FALLBACK_ECHO, CONF_FALLBACK_REFUSE };
 enum conf_connection_subjects {
 	CONF_SUBJECTS_OFF, CONF_SUBJECTS_LOCAL, CONF_SUBJECTS_ANY
 };
-enum conf_router { CONF_ROUTER_LEAST_LOADED, CONF_ROUTER_ROUND_ROBIN, CONF_ROUTER_NODE_AFFINITY };
+enum conf_router {
+	CONF_ROUTER_LEAST_LOADED, CONF_ROUTER_ROUND_ROBIN, CONF_ROUTER_NODE_AFFINITY,
+	CONF_ROUTER_MODULE
+};
+
+/* A list of texts, as in { "a", "b" }. */
+struct conf_list {
+	char **texts;
+	unsigned n;
+};
+
+/* responder "SUBJECT" { exec = { … } } */
+struct conf_responder {
+	char *subject;
+	struct conf_list exec;		/* at least the program, whose path is absolute */
+};
 
 struct conf {
 	char **listen;			/* n_listen addresses, at least one */
@@ -40,12 +55,24 @@ struct conf {
 	enum conf_fallback fallback;
 	enum conf_connection_subjects connection_subjects;
 
+	struct conf_responder *responders;	/* n_responders, each subject once */
+	unsigned n_responders;
+
+	char *notifier_module;		/* absolute path; NULL = no notifier */
+	struct conf_list notifier_args;
+	int64_t notifier_timeout_ns;
+
 	enum conf_router router;	/* dispatch */
+	char *router_module;		/* absolute path; CONF_ROUTER_MODULE only */
+	struct conf_list router_args;
+	int64_t router_timeout_ns;
 	uint32_t default_capacity;
 	uint32_t queue_limit;
 	uint32_t max_attempts;
 	int64_t first_push_delay_ns;
 	bool record;
+	uint32_t record_keep;		/* dispatches */
+	int64_t record_keep_age_ns;
 
 	uint32_t max_connections;	/* limits */
 	uint32_t max_connections_per_address;	/* 0 = no limit */

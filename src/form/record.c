@@ -33,7 +33,7 @@ struct record_header {
 const char *const record_phase_names[] = {
 	"created", "active", "completing", "closed", "failed"
 };
-const char *const record_participant_names[] = { "pool", "connection", "echo" };
+const char *const record_participant_names[] = { "pool", "connection", "echo", "responder" };
 
 extern tpl_hook_t tpl_hook;
 static jmp_buf record_unwind;
@@ -258,7 +258,7 @@ record_unpack_conversation(const void *image, size_t len, struct record_conversa
 	    copy, size);
 	if (rc != 0)
 		return rc;
-	if (phase > RECORD_FAILED || participant > RECORD_ECHO) {
+	if (phase > RECORD_FAILED || participant > RECORD_RESPONDER) {
 		free(subject.addr);
 		free(uuid.addr);
 		return ERR_CORRUPT;

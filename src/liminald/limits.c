@@ -55,7 +55,7 @@ limits_cgroup_pids(void)
 void
 limits_check(uint32_t max_connections)
 {
-	unsigned long needed = (unsigned long)max_connections + SLOTS_N_SERVICES + 1;
+	unsigned long needed = (unsigned long)max_connections + BOARD_N_SERVICES + 1;
 	unsigned long allowed = limits_cgroup_pids();
 	struct rlimit nproc;
 

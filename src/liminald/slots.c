@@ -16,7 +16,7 @@
 uint32_t
 slots_needed(uint32_t max_connections)
 {
-	return SLOTS_N_SERVICES + max_connections + SLOTS_SLACK(max_connections);
+	return BOARD_N_SERVICES + max_connections + SLOTS_SLACK(max_connections);
 }
 
 /* Lists, linked by index through the slots. */
@@ -73,12 +73,6 @@ slots_list_remove(struct slots *slots, struct slots_list *list, uint32_t i)
 	list->n--;
 }
 
-static struct slots_list *
-slots_free_list(struct slots *slots, enum board_kind kind)
-{
-	return kind == BOARD_CONNECTION ? &slots->free_connections : &slots->free_services;
-}
-
 static void
 slots_expect(const struct slots *slots, uint32_t i, enum slots_state state)
 {
@@ -110,14 +104,12 @@ slots_open(struct slots *slots, struct board *board, struct err *err)
 	for (uint32_t i = 0; i < hash_size; i++)
 		slots->by_pid[i] = SLOTS_NONE;
 	addresses_init(&slots->addresses, map + records + index, n);
-	slots_list_init(&slots->free_services);
 	slots_list_init(&slots->free_connections);
 	slots_list_init(&slots->live);
 	slots_list_init(&slots->ended);
 	slots_list_init(&slots->told);
-	for (uint32_t i = 0; i < n; i++)
-		slots_list_append(slots, i < SLOTS_N_SERVICES ? &slots->free_services :
-		    &slots->free_connections, i);
+	for (uint32_t i = BOARD_N_SERVICES; i < n; i++)
+		slots_list_append(slots, &slots->free_connections, i);
 	return 0;
 }
 
@@ -131,14 +123,15 @@ uint32_t
 slots_take(struct slots *slots, enum board_kind kind, uint64_t conn_id,
     const struct net_peer *peer)
 {
-	struct slots_list *free_list = slots_free_list(slots, kind);
-	uint32_t i = free_list->first;
+	uint32_t i = kind == BOARD_CONNECTION ? slots->free_connections.first :
+	    BOARD_SERVICE_SLOT(kind);
 	struct slots_slot *s;
 
 	if (i == SLOTS_NONE)
 		return SLOTS_NONE;
 	slots_expect(slots, i, SLOTS_FREE);
-	slots_list_remove(slots, free_list, i);
+	if (kind == BOARD_CONNECTION)
+		slots_list_remove(slots, &slots->free_connections, i);
 	s = &slots->slot[i];
 	s->state = SLOTS_TAKEN;
 	s->kind = kind;
@@ -186,7 +179,8 @@ slots_free(struct slots *slots, uint32_t i)
 	s->pid = 0;
 	board_release(slots->board, i);
 	/* The one used last is the one whose memory is warm. */
-	slots_list_prepend(slots, slots_free_list(slots, s->kind), i);
+	if (s->kind == BOARD_CONNECTION)
+		slots_list_prepend(slots, &slots->free_connections, i);
 }
 
 void

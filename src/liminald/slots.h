@@ -3,7 +3,7 @@
  *
  * The only place that knows how a slot is taken and freed. A slot is a place on the board
  * and the record of one child; pools are per kind, so that a flood of clients
- * cannot use up what the services need. It is taken before the fork, and given out again only
+ * cannot use up what the services need: each of those has its own. It is taken before the fork, and given out again only
  * after the keeper has said that nothing of the connection is left:
  *
  *	FREE -> TAKEN -> LIVE -> ENDED -> TOLD -> FREE
@@ -25,9 +25,6 @@
 #include "os/net.h"
 
 #define SLOTS_NONE UINT32_MAX
-
-/* Keeper, and room for the services to come. */
-#define SLOTS_N_SERVICES 4
 
 enum slots_state {
 	SLOTS_FREE,
@@ -62,7 +59,7 @@ struct slots {
 	uint32_t n;
 	uint32_t *by_pid;		/* first slot of each pid hash */
 	uint32_t pid_mask;
-	struct slots_list free_services, free_connections;
+	struct slots_list free_connections;
 	struct slots_list live;		/* connections only */
 	struct slots_list ended;	/* in the order of their ends */
 	struct slots_list told;		/* in the order of telling */

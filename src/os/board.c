@@ -83,8 +83,6 @@ board_take(struct board *board, uint32_t slot, enum board_kind kind, uint64_t co
 	atomic_store(&s->since_ns, clock_realtime_ns());
 	atomic_store(&s->conn_id, conn_id);
 	atomic_store(&s->kind, (uint32_t)kind);
-	if (kind == BOARD_KEEPER)
-		atomic_store(&board->keeper_slot, slot);
 }
 
 void
@@ -102,6 +100,7 @@ board_release(struct board *board, uint32_t slot)
 	atomic_store(&s->write_txn_ns, 0);
 	atomic_store(&s->read_txn_ns, 0);
 	atomic_store(&s->looked, 0);
+	atomic_store(&s->entries, 0);
 	for (int i = 0; i < BOARD_N_COUNTERS; i++) {
 		uint64_t n = atomic_load_explicit(&s->counters[i], memory_order_relaxed);
 

@@ -16,7 +16,15 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum board_kind { BOARD_FREE, BOARD_KEEPER, BOARD_CONNECTION };
+/* A service's record is always the one at BOARD_SERVICE_SLOT(its kind), so that whoever has
+ * something for it knows where it is, and its successor finds what it left there. */
+enum board_kind {
+	BOARD_FREE,
+	BOARD_KEEPER, BOARD_STORE, BOARD_NOTIFIER, BOARD_ROUTER,
+	BOARD_CONNECTION
+};
+#define BOARD_N_SERVICES	4
+#define BOARD_SERVICE_SLOT(kind) ((uint32_t)(kind) - 1)
 
 enum board_counter {
 	BOARD_FRAMES_IN, BOARD_FRAMES_OUT, BOARD_FRAMES_IGNORED,
@@ -33,6 +41,13 @@ enum board_counter {
 
 /* The counters' names as `liminal status` shows them, in enum order. */
 extern const char *const board_counter_names[BOARD_N_COUNTERS];
+
+/* Where a module's call is. */
+enum board_call { BOARD_CALL_NONE, BOARD_CALL_BEGUN, BOARD_CALL_DONE };
+
+/* Which entry points the notifier's module has. */
+#define BOARD_ENTRY_KNOWN	0x01
+#define BOARD_ENTRY_PUBLISH	0x02
 
 #define BOARD_WAKE_NAME_SIZE 6	/* what the kernel's autobind chooses: NUL and five digits */
 
@@ -51,6 +66,13 @@ struct board_slot {
 	_Atomic int64_t read_txn_ns;	/* reads since; 0 = does not */
 	_Atomic uint64_t looked;	/* counts the rounds of its loop: it moves when poked, or hangs */
 	_Atomic uint64_t counters[BOARD_N_COUNTERS];
+
+	/* Owner: the notifier and the router, around each call of their module. Kept when the
+	 * process ends: its successor learns from it what must not be called again. */
+	_Atomic uint32_t call_phase;	/* enum board_call */
+	_Atomic uint32_t call_kind;	/* enum inbox_kind of what was asked */
+	_Atomic uint64_t call_conn_id, call_request;	/* who asked, and the asker's number for it */
+	_Atomic uint32_t entries;	/* BOARD_ENTRY_*; 0 = not known yet */
 } __attribute__((aligned(256)));
 
 struct board {
@@ -58,7 +80,6 @@ struct board {
 	_Atomic uint64_t totals[BOARD_N_COUNTERS];
 	_Atomic uint64_t connections_accepted, connections_refused, connections_crashed;
 	_Atomic int32_t master_pid;
-	_Atomic uint32_t keeper_slot;	/* of the keeper that runs, or ran last */
 	uint32_t n_slots;
 	struct board_slot slots[];	/* on its own page */
 };

@@ -11,7 +11,7 @@
 int
 announce_send(struct wake *wake, const struct announce *announce)
 {
-	return wake_send_to(wake, atomic_load(&wake->board->keeper_slot), 0, announce,
+	return wake_send_to(wake, BOARD_SERVICE_SLOT(BOARD_KEEPER), 0, announce,
 	    sizeof *announce);
 }
 

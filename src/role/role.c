@@ -22,6 +22,10 @@ role_exit_text(int status)
 		return "the state environment cannot be used";
 	case ROLE_EXIT_SYSTEM:
 		return "memory or a system call failed";
+	case ROLE_EXIT_FLUSH:
+		return "what had to be durable could not be written";
+	case ROLE_EXIT_MODULE:
+		return "the module cannot be loaded, or refused to start";
 	default:
 		return "not a status of this program";
 	}

@@ -20,6 +20,8 @@ enum role_exit {
 	ROLE_EXIT_SHED = 12,		/* the peer does not read what it asked for */
 	ROLE_EXIT_STATE = 13,		/* the state environment cannot be used */
 	ROLE_EXIT_SYSTEM = 14,		/* memory or a system call failed */
+	ROLE_EXIT_FLUSH = 15,		/* the store could not make durable what it had to */
+	ROLE_EXIT_MODULE = 16,		/* a module cannot be loaded or does not want to start */
 };
 
 /* A sentence for an exit status ("the peer sent bytes that do not decode"). */
@@ -46,6 +48,16 @@ int	connection_main(const struct role_context *context, const struct role_peer *
 /* The keeper. NOTICES is a SOCK_SEQPACKET socket to the master. */
 int	keeper_main(const struct role_context *context, int notices);
 
+/*
+ * The other services: the store (group commit of the dispatch record), and the hosts of the
+ * notifier's and the router's module. CONTROL is a SOCK_SEQPACKET socket to the master: a service
+ * sends one struct role_answer of kind ROLE_ANSWER_READY when it can work, and finishes what it
+ * has in its inbox, then ends, when it reads end-of-file from it.
+ */
+int	store_main(const struct role_context *context, int control);
+int	notifier_main(const struct role_context *context, int control);
+int	router_main(const struct role_context *context, int control);
+
 /* Master -> keeper, one packet each. */
 enum role_notice_kind {
 	ROLE_NOTICE_ENDED,	/* a connection's process has ended: clean up, then answer */
@@ -59,10 +71,11 @@ struct role_notice {
 	int32_t pid;
 };
 
-/* Keeper -> master, one packet each. */
+/* Keeper or service -> master, one packet each. */
 enum role_answer_kind {
 	ROLE_ANSWER_CLEAN,	/* nothing of conn_id is left: its slot is free again */
 	ROLE_ANSWER_STUCK,	/* conn_id does not look at its inbox: end it */
+	ROLE_ANSWER_READY,	/* a service has begun to work; the other fields are 0 */
 };
 struct role_answer {
 	uint32_t kind;

@@ -69,7 +69,7 @@ inbox_write_row(struct state_txn *txn, struct inbox_target *target)
 
 	if (buf_len(&target->entries) == 0)
 		return 0;
-	rc = connections_exists(txn, target->conn_id);
+	rc = INBOX_IS_SERVICE(target->conn_id) ? 0 : connections_exists(txn, target->conn_id);
 	if (rc == 0) {
 		if ((id = state_next_id(txn)) == 0)
 			return ERR_FULL;
@@ -78,7 +78,8 @@ inbox_write_row(struct state_txn *txn, struct inbox_target *target)
 		rc = state_put(txn, STATE_INBOX, key, sizeof key, buf_head(&target->entries),
 		    buf_len(&target->entries));
 		if (rc == 0)
-			rc = state_wake_later(txn, target->slot, target->conn_id);
+			rc = state_wake_later(txn, target->slot,
+			    INBOX_IS_SERVICE(target->conn_id) ? 0 : target->conn_id);
 	}
 	buf_consume(&target->entries, buf_len(&target->entries));
 	buf_trim(&target->entries, INBOX_KEEP);

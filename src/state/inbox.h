@@ -27,7 +27,29 @@ enum inbox_kind {
 	INBOX_DISCONNECTED,	/* the connection that was pushed to has ended; body: reason */
 	INBOX_NOTIFY_SHUTDOWN,	/* the daemon shuts down */
 	INBOX_FORCE_CLOSE,	/* close the connection now; body: reason */
+
+	/* From the services, to the connection that asked for REQUEST. */
+	INBOX_RECORDED,		/* code 0: the outcome is on disk; else the wire's reason, body: text */
+	INBOX_NOTIFIED,		/* code: enum inbox_notified; body: the reason of a rejection */
+	INBOX_ROUTED,		/* code 0: conn_id is the worker that was chosen; else body: why none */
+
+	/* To the services; conn_id and request say who asked and the asker's number for it. */
+	INBOX_OPERATIONS = 32,	/* store; body: state/history.h */
+	INBOX_CALLER_ENDED,	/* store: conn_id's dispatches that are still open are to be closed */
+	INBOX_REGISTER,		/* notifier: see state/registrations.h */
+	INBOX_UNREGISTER,	/* notifier */
+	INBOX_PUBLISH,		/* notifier; body: u32 length of the channel's name, name, payload */
+	INBOX_ROUTE,		/* router; body: role/custom_router.h */
 };
+
+enum inbox_notified { INBOX_NOTIFIED_YES, INBOX_NOTIFIED_NO, INBOX_NOTIFIED_LOST };
+
+/*
+ * The services have inboxes too, under numbers that no connection ever gets. What is posted
+ * for a service that does not run waits for its successor; SLOT is BOARD_SERVICE_SLOT(kind).
+ */
+#define INBOX_SERVICE(kind)	(UINT64_MAX - (uint64_t)(kind))
+#define INBOX_IS_SERVICE(target) ((target) > UINT64_MAX - 64)
 
 /* In memory and at the head of each stored entry; BODY follows there. */
 struct inbox_entry {

@@ -54,6 +54,7 @@ const char *const state_table_names[STATE_N_TABLES] = {
 	[STATE_CHANNELS] = "channels",
 	[STATE_MESSAGES] = "messages",
 	[STATE_SUBSCRIPTIONS] = "subscriptions",
+	[STATE_REGISTRATIONS] = "registrations",
 };
 
 struct state_wake { uint64_t conn_id; uint32_t slot; };
@@ -709,7 +710,7 @@ state_wake_later(struct state_txn *txn, uint32_t slot, uint64_t conn_id)
 	size_t i, size;
 
 	for (i = txn->n_wakes; i-- > 0; )
-		if (txn->wakes[i].conn_id == conn_id)
+		if (txn->wakes[i].conn_id == conn_id && txn->wakes[i].slot == slot)
 			return 0;
 	if (txn->n_wakes == txn->size_wakes) {
 		size = txn->size_wakes ? txn->size_wakes * 2 : 16;

@@ -1,0 +1,69 @@
+/*
+ * history: the dispatch record (systems.md E8), in the store environment.
+ *
+ * A dispatch is recorded when its request names its workflow. Its operations come in steps: what one
+ * moment did (opened, worker selected, message sent, …). A caller's connection hands the steps to
+ * the store process through its inbox, in the transaction in which they happen; only the store
+ * process writes here, one synchronous commit for all that has gathered.
+ *
+ * Tables of the store:
+ *	history		workflow id, NUL, dispatch number, step number: a step
+ *	outcomes	workflow id, NUL, ordinal, hash of the channel: where the final answer is
+ *	open		conn id, request: a dispatch that is not closed yet
+ *	closed		close number: a dispatch to forget some day, the oldest first
+ *	meta		what was applied last, and the next numbers
+ *
+ * A step is applied exactly once: the same transaction that writes it notes up to which row
+ * of the state's inbox everything is applied.
+ */
+#ifndef LIMINAL_STATE_HISTORY_H
+#define LIMINAL_STATE_HISTORY_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/buf.h"
+#include "form/frame.h"
+#include "form/record.h"
+#include "state/state.h"
+
+/* Longer ones are refused before they get here. Keys hold them whole. */
+#define HISTORY_WORKFLOW_MAX	255
+
+#define HISTORY_OPENS	0x01	/* the first step of its dispatch */
+#define HISTORY_CLOSES	0x02	/* the last one */
+#define HISTORY_FINAL	0x04	/* with HISTORY_CLOSES: this is the outcome for the ordinal */
+#define HISTORY_AWAITED	0x08	/* conn_id waits for INBOX_RECORDED before it answers its client */
+
+/* A step on its way to the store. CONN_ID and REQUEST identify the dispatch in this life of the
+ * state; they travel in the inbox entry, the rest in its body. */
+struct history_step {
+	uint64_t conn_id, request;
+	uint32_t awaiter_slot;
+	uint32_t flags;			/* HISTORY_* */
+	int has_ordinal;
+	uint64_t ordinal;
+	struct frame_view workflow_id;
+	struct frame_view channel;
+	struct frame_view image;	/* struct record_operations, packed */
+};
+
+/* Append the body of an INBOX_OPERATIONS entry to OUT / read it again (views into BODY). 0,
+ * ERR_NOMEM, ERR_CORRUPT. */
+int	history_step_pack(const struct history_step *step, struct buf *out);
+int	history_step_unpack(const void *body, size_t len, struct history_step *step);
+
+/* The recorded outcome of (WORKFLOW, CHANNEL, ORDINAL), not older than KEEP_AGE_NS: the step that
+ * has the answer, to be freed with record_free_operations. ERR_NOTFOUND: none. TXN is one of the
+ * store. */
+int	history_find_outcome(struct state_txn *txn, const struct frame_view *workflow,
+	    const struct frame_view *channel, uint64_t ordinal, int64_t keep_age_ns,
+	    struct record_operations *out);
+
+/* Visit WORKFLOW's steps: dispatch by dispatch in the order of their opening, each one's in order.
+ * VISIT's first result other than 0 ends the walk and is returned. */
+int	history_each(struct state_txn *txn, const struct frame_view *workflow,
+	    int (*visit)(void *arg, uint64_t dispatch, uint32_t step,
+	    const struct record_operations *operations), void *arg);
+
+#endif
