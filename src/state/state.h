@@ -29,13 +29,16 @@ enum state_table {
 	STATE_CONNECTIONS, STATE_WORKERS, STATE_POOL, STATE_PUSHES, STATE_INBOX, STATE_PENDING,
 	STATE_CONVERSATIONS, STATE_COUNTERS, STATE_CHANNELS, STATE_MESSAGES,
 	STATE_SUBSCRIPTIONS, STATE_REGISTRATIONS,
-	STATE_N_TABLES
+	STATE_N_TABLES,
+	/* Of the store environment (state/store.h). */
+	STORE_HISTORY = STATE_N_TABLES, STORE_OUTCOMES, STORE_OPEN, STORE_CLOSED, STORE_META,
+	STORE_TABLES_END
 };
 
-extern const char *const state_table_names[STATE_N_TABLES];
+extern const char *const state_table_names[STORE_TABLES_END];
 
 struct state;		/* an open environment; one per process */
-struct state_txn;	/* a transaction; at most one at a time per process */
+struct state_txn;	/* a transaction; at most one at a time per environment and process */
 struct state_cursor;
 
 struct state_view { const void *data; size_t len; };
@@ -69,6 +72,9 @@ int	state_begin_write(struct state *state, struct state_txn **txn);
 int	state_begin_read(struct state *state, struct state_txn **txn);
 int	state_commit(struct state_txn *txn);
 void	state_abort(struct state_txn *txn);
+
+/* A number that no other life of the state has: ids and conn ids begin again with each. */
+int	state_epoch(struct state_txn *txn, uint64_t *epoch);
 
 /* What went wrong last, for a log line; static text. */
 const char *state_error_text(const struct state *state);

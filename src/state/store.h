@@ -2,11 +2,15 @@
  * store: the environment in <persist_dir>/store, everything that outlives a restart.
  *
  * Synchronous commits; only the store process writes it, everybody else reads. It is used through the
- * same calls as the state (state/state.h), with the tables that begin with STORE_.
+ * same calls as the state (state/state.h), with the tables that begin with STORE_. Its
+ * transactions are not marked on the board: a disk may take long, and nobody is killed for
+ * that. So whoever reads bounds the transaction itself: pages that are freed meanwhile
+ * cannot be used again.
  */
 #ifndef LIMINAL_STATE_STORE_H
 #define LIMINAL_STATE_STORE_H
 
+#include <stddef.h>
 #include <stdint.h>
 
 #include "base/err.h"
@@ -19,10 +23,13 @@
  */
 int	store_create(const char *persist_dir, uint32_t max_connections, struct err *err);
 
-/* For the store process / for everybody else. WAKE as in state_open(). */
-int	store_open(struct state **store, const char *persist_dir, struct wake *wake,
+/* The same with room for MAP_BYTES, less where the address space is limited; what has room for
+ * more keeps it. */
+int	store_create_sized(const char *persist_dir, uint32_t max_connections, size_t map_bytes,
 	    struct err *err);
-int	store_open_readonly(struct state **store, const char *persist_dir, struct wake *wake,
-	    struct err *err);
+
+/* For the store process / for everybody else. 0 or a negative code. */
+int	store_open(struct state **store, const char *persist_dir, struct err *err);
+int	store_open_readonly(struct state **store, const char *persist_dir, struct err *err);
 
 #endif

@@ -77,18 +77,22 @@ Test(state_env, only_the_owner_can_read_it)
 Test(state_env, creating_again_leaves_nothing_of_the_last_run)
 {
 	struct state_txn *txn = write_begin();
-	uint64_t value;
+	uint64_t value, before, after;
 	int i;
 
 	add_connections(txn, 1, 5);
 	cr_assert(eq(int, counters_put(txn, "dispatched", 7), 0));
+	cr_assert(eq(int, state_epoch(txn, &before), 0));
 	commit(txn);
 	fixture_close();
 	fixture_create(16);
 	fixture_open();
+	/* the number of its life is all that it begins with */
 	for (i = 0; i < STATE_N_TABLES; i++)
-		cr_assert(eq(u64, rows_in((enum state_table)i), 0));
+		cr_assert(eq(u64, rows_in((enum state_table)i), i == STATE_COUNTERS));
 	txn = read_begin();
+	cr_assert(eq(int, state_epoch(txn, &after), 0));
+	cr_assert(ne(u64, before, after));
 	cr_assert(eq(int, counters_get(txn, "dispatched", &value), ERR_NOTFOUND));
 	state_abort(txn);
 }
