@@ -19,8 +19,10 @@
 #define RECORD_REGISTRATION_FORMAT	"uBBuBuBBuUIB"
 #define RECORD_CONVERSATION_VERSION	1
 #define RECORD_CONVERSATION_FORMAT	"BBuuUI"
+#define RECORD_OPERATIONS_VERSION	1
+#define RECORD_OPERATIONS_FORMAT	"BIuuUBBBBBB"
 
-enum record_kind { RECORD_KIND_REGISTRATION = 1, RECORD_KIND_CONVERSATION };
+enum record_kind { RECORD_KIND_REGISTRATION = 1, RECORD_KIND_CONVERSATION, RECORD_KIND_OPERATIONS };
 
 struct record_header {
 	uint32_t magic;
@@ -34,6 +36,13 @@ const char *const record_phase_names[] = {
 	"created", "active", "completing", "closed", "failed"
 };
 const char *const record_participant_names[] = { "pool", "connection", "echo", "responder" };
+const char *const record_operation_names[] = {
+	"none", "conversation opened", "worker selected", "message sent", "message received",
+	"worker exited", "conversation closed"
+};
+const char *const record_activity_names[] = {
+	"none", "scheduled", "started", "completed", "failed"
+};
 
 extern tpl_hook_t tpl_hook;
 static jmp_buf record_unwind;
@@ -67,17 +76,20 @@ record_bin(const struct frame_view *view)
 	return bin;
 }
 
-/* Header and image of a packed MAP to OUT; frees MAP. */
+/* Pack MAP (NULL: memory has run out), append header and image to OUT, free MAP. */
 static int
-record_dump(tpl_node *map, enum record_kind kind, uint16_t version, struct buf *out)
+record_pack(tpl_node *map, enum record_kind kind, uint16_t version, struct buf *out)
 {
 	struct record_header header;
 	uint8_t *room;
 	size_t size = 0;
 	int rc = ERR_NOMEM;
 
+	if (map == NULL)
+		return ERR_NOMEM;
 	memset(&header, 0, sizeof header);
-	if (tpl_dump(map, TPL_GETSIZE, &size) == 0 && size <= RECORD_MAX &&
+	if (tpl_pack(map, 0) == 0 && tpl_dump(map, TPL_GETSIZE, &size) == 0 &&
+	    size <= RECORD_MAX &&
 	    (room = buf_reserve(out, sizeof header + size)) != NULL &&
 	    tpl_dump(map, TPL_MEM | TPL_PREALLOCD, room + sizeof header, size) == 0) {
 		header.magic = RECORD_MAGIC;
@@ -117,17 +129,39 @@ record_check(const void *bytes, size_t len, enum record_kind kind, uint16_t vers
 	return 0;
 }
 
+/* Read BYTES into what MAP (NULL: memory has run out) points to; frees MAP. */
 static int
-record_load(tpl_node *map, void *image, size_t size)
+record_unpack(tpl_node *map, enum record_kind kind, uint16_t version, const void *bytes,
+    size_t len)
 {
-	int rc = 0;
+	void *image = NULL;
+	size_t size;
+	int rc;
 
-	if (map == NULL || tpl_load(map, TPL_MEM, image, size) != 0 || tpl_unpack(map, 0) <= 0)
+	if (map == NULL)
+		return ERR_NOMEM;
+	rc = record_check(bytes, len, kind, version, &image, &size);
+	if (rc == 0 && (tpl_load(map, TPL_MEM, image, size) != 0 || tpl_unpack(map, 0) <= 0))
 		rc = ERR_CORRUPT;
-	if (map != NULL)
-		tpl_free(map);
+	tpl_free(map);
 	free(image);
 	return rc;
+}
+
+static struct frame_view
+record_view(tpl_bin bin, void **owned)
+{
+	struct frame_view view = { bin.addr, bin.sz };
+
+	*owned = bin.addr;
+	return view;
+}
+
+static void
+record_free_owned(void **owned, size_t n)
+{
+	while (n-- > 0)
+		free(owned[n]);
 }
 
 int
@@ -142,26 +176,13 @@ record_pack_registration(const struct record_registration *in, struct buf *out)
 	uint64_t sequence = in->sequence;
 	int64_t since = in->since_ns;
 	char format[] = RECORD_REGISTRATION_FORMAT;
-	tpl_node *map;
 
 	record_set_hooks();
 	if (setjmp(record_unwind) != 0)
 		return ERR_NOMEM;
-	map = tpl_map(format, &n_namespaces, &namespaces, &task_queue, &has_node, &node,
-	    &n_types, &types, &identity, &max, &sequence, &since, &pools);
-	if (map == NULL)
-		return ERR_NOMEM;
-	tpl_pack(map, 0);
-	return record_dump(map, RECORD_KIND_REGISTRATION, RECORD_REGISTRATION_VERSION, out);
-}
-
-static struct frame_view
-record_view(tpl_bin bin, void **owned)
-{
-	struct frame_view view = { bin.addr, bin.sz };
-
-	*owned = bin.addr;
-	return view;
+	return record_pack(tpl_map(format, &n_namespaces, &namespaces, &task_queue, &has_node,
+	    &node, &n_types, &types, &identity, &max, &sequence, &since, &pools),
+	    RECORD_KIND_REGISTRATION, RECORD_REGISTRATION_VERSION, out);
 }
 
 int
@@ -173,20 +194,15 @@ record_unpack_registration(const void *image, size_t len, struct record_registra
 	uint64_t sequence;
 	int64_t since;
 	char format[] = RECORD_REGISTRATION_FORMAT;
-	void *copy;
-	size_t size;
 	int rc;
 
 	memset(out, 0, sizeof *out);
-	rc = record_check(image, len, RECORD_KIND_REGISTRATION, RECORD_REGISTRATION_VERSION,
-	    &copy, &size);
-	if (rc != 0)
-		return rc;
 	record_set_hooks();
 	if (setjmp(record_unwind) != 0)
 		return ERR_NOMEM;
-	rc = record_load(tpl_map(format, &n_namespaces, &namespaces, &task_queue, &has_node,
-	    &node, &n_types, &types, &identity, &max, &sequence, &since, &pools), copy, size);
+	rc = record_unpack(tpl_map(format, &n_namespaces, &namespaces, &task_queue, &has_node,
+	    &node, &n_types, &types, &identity, &max, &sequence, &since, &pools),
+	    RECORD_KIND_REGISTRATION, RECORD_REGISTRATION_VERSION, image, len);
 	if (rc != 0)
 		return rc;
 	out->namespaces.count = n_namespaces;
@@ -207,10 +223,7 @@ record_unpack_registration(const void *image, size_t len, struct record_registra
 void
 record_free_registration(struct record_registration *record)
 {
-	size_t i;
-
-	for (i = 0; i < sizeof record->owned / sizeof record->owned[0]; i++)
-		free(record->owned[i]);
+	record_free_owned(record->owned, sizeof record->owned / sizeof record->owned[0]);
 	memset(record, 0, sizeof *record);
 }
 
@@ -222,16 +235,12 @@ record_pack_conversation(const struct record_conversation *in, struct buf *out)
 	uint64_t target = in->target;
 	int64_t since = in->since_ns;
 	char format[] = RECORD_CONVERSATION_FORMAT;
-	tpl_node *map;
 
 	record_set_hooks();
 	if (setjmp(record_unwind) != 0)
 		return ERR_NOMEM;
-	map = tpl_map(format, &subject, &uuid, &phase, &participant, &target, &since);
-	if (map == NULL)
-		return ERR_NOMEM;
-	tpl_pack(map, 0);
-	return record_dump(map, RECORD_KIND_CONVERSATION, RECORD_CONVERSATION_VERSION, out);
+	return record_pack(tpl_map(format, &subject, &uuid, &phase, &participant, &target, &since),
+	    RECORD_KIND_CONVERSATION, RECORD_CONVERSATION_VERSION, out);
 }
 
 int
@@ -242,20 +251,14 @@ record_unpack_conversation(const void *image, size_t len, struct record_conversa
 	uint64_t target;
 	int64_t since;
 	char format[] = RECORD_CONVERSATION_FORMAT;
-	void *copy;
-	size_t size;
 	int rc;
 
 	memset(out, 0, sizeof *out);
-	rc = record_check(image, len, RECORD_KIND_CONVERSATION, RECORD_CONVERSATION_VERSION,
-	    &copy, &size);
-	if (rc != 0)
-		return rc;
 	record_set_hooks();
 	if (setjmp(record_unwind) != 0)
 		return ERR_NOMEM;
-	rc = record_load(tpl_map(format, &subject, &uuid, &phase, &participant, &target, &since),
-	    copy, size);
+	rc = record_unpack(tpl_map(format, &subject, &uuid, &phase, &participant, &target, &since),
+	    RECORD_KIND_CONVERSATION, RECORD_CONVERSATION_VERSION, image, len);
 	if (rc != 0)
 		return rc;
 	if (phase > RECORD_FAILED || participant > RECORD_RESPONDER) {
@@ -275,7 +278,104 @@ record_unpack_conversation(const void *image, size_t len, struct record_conversa
 void
 record_free_conversation(struct record_conversation *record)
 {
-	free(record->owned[0]);
-	free(record->owned[1]);
+	record_free_owned(record->owned, sizeof record->owned / sizeof record->owned[0]);
+	memset(record, 0, sizeof *record);
+}
+
+/* Each operation takes RECORD_OPERATION_BYTES: kind, activity, retry eligible. */
+#define RECORD_OPERATION_BYTES	3
+
+int
+record_pack_operations(const struct record_operations *in, struct buf *out)
+{
+	uint8_t list[RECORD_OPERATIONS_MAX * RECORD_OPERATION_BYTES], *at = list;
+	tpl_bin operations = { list, in->n * RECORD_OPERATION_BYTES };
+	tpl_bin conversation = record_bin(&in->conversation_id);
+	tpl_bin channel = record_bin(&in->channel), type = record_bin(&in->activity_type);
+	tpl_bin worker = record_bin(&in->worker_id), message = record_bin(&in->message);
+	tpl_bin result = record_bin(&in->result);
+	uint32_t i, code = in->code, has_ordinal = in->has_ordinal != 0;
+	uint64_t ordinal = in->ordinal;
+	int64_t at_ns = in->at_ns;
+	char format[] = RECORD_OPERATIONS_FORMAT;
+
+	if (in->n > RECORD_OPERATIONS_MAX)
+		return ERR_INVALID;
+	for (i = 0; i < in->n; i++) {
+		*at++ = in->list[i].kind;
+		*at++ = in->list[i].activity;
+		*at++ = in->list[i].is_retry_eligible;
+	}
+	record_set_hooks();
+	if (setjmp(record_unwind) != 0)
+		return ERR_NOMEM;
+	return record_pack(tpl_map(format, &operations, &at_ns, &code, &has_ordinal, &ordinal,
+	    &conversation, &channel, &type, &worker, &message, &result),
+	    RECORD_KIND_OPERATIONS, RECORD_OPERATIONS_VERSION, out);
+}
+
+/* The list that was packed as LIST; ERR_CORRUPT if it holds anything unknown. */
+static int
+record_read_list(const tpl_bin *list, struct record_operations *out)
+{
+	const uint8_t *at = list->addr;
+	uint32_t i;
+
+	if (list->sz % RECORD_OPERATION_BYTES != 0 ||
+	    list->sz > RECORD_OPERATIONS_MAX * RECORD_OPERATION_BYTES)
+		return ERR_CORRUPT;
+	out->n = list->sz / RECORD_OPERATION_BYTES;
+	for (i = 0; i < out->n; i++, at += RECORD_OPERATION_BYTES) {
+		if (at[0] < RECORD_OPENED || at[0] > RECORD_CONVERSATION_CLOSED ||
+		    at[1] > RECORD_ACTIVITY_FAILED || at[2] > 1)
+			return ERR_CORRUPT;
+		out->list[i].kind = at[0];
+		out->list[i].activity = at[1];
+		out->list[i].is_retry_eligible = at[2];
+	}
+	return 0;
+}
+
+int
+record_unpack_operations(const void *image, size_t len, struct record_operations *out)
+{
+	tpl_bin list = { 0 }, conversation = { 0 }, channel = { 0 }, type = { 0 };
+	tpl_bin worker = { 0 }, message = { 0 }, result = { 0 };
+	uint32_t code, has_ordinal;
+	uint64_t ordinal;
+	int64_t at_ns;
+	char format[] = RECORD_OPERATIONS_FORMAT;
+	int rc;
+
+	memset(out, 0, sizeof *out);
+	record_set_hooks();
+	if (setjmp(record_unwind) != 0)
+		return ERR_NOMEM;
+	rc = record_unpack(tpl_map(format, &list, &at_ns, &code, &has_ordinal, &ordinal,
+	    &conversation, &channel, &type, &worker, &message, &result),
+	    RECORD_KIND_OPERATIONS, RECORD_OPERATIONS_VERSION, image, len);
+	if (rc != 0)
+		return rc;
+	out->at_ns = at_ns;
+	out->code = code;
+	out->has_ordinal = has_ordinal != 0;
+	out->ordinal = ordinal;
+	out->conversation_id = record_view(conversation, &out->owned[0]);
+	out->channel = record_view(channel, &out->owned[1]);
+	out->activity_type = record_view(type, &out->owned[2]);
+	out->worker_id = record_view(worker, &out->owned[3]);
+	out->message = record_view(message, &out->owned[4]);
+	out->result = record_view(result, &out->owned[5]);
+	rc = record_read_list(&list, out);
+	free(list.addr);
+	if (rc != 0)
+		record_free_operations(out);
+	return rc;
+}
+
+void
+record_free_operations(struct record_operations *record)
+{
+	record_free_owned(record->owned, sizeof record->owned / sizeof record->owned[0]);
 	memset(record, 0, sizeof *record);
 }

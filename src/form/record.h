@@ -64,7 +64,7 @@ struct record_operation {
 	uint8_t activity;		/* enum record_activity */
 	uint8_t is_retry_eligible;	/* RECORD_ACTIVITY_FAILED only */
 };
-#define RECORD_OPERATIONS_MAX 4
+#define RECORD_OPERATIONS_MAX	4
 
 /* One step of a dispatch: the operations of one moment, in their order. */
 struct record_operations {
@@ -82,11 +82,12 @@ struct record_operations {
 	void *owned[6];
 };
 
+/* By the numbers of the enums, as people read them. */
 extern const char *const record_phase_names[];
 extern const char *const record_participant_names[];
 extern const char *const record_operation_names[], *const record_activity_names[];
 
-/* Append the image to OUT. 0 or ERR_NOMEM. */
+/* Append the image to OUT. 0 or ERR_NOMEM; ERR_INVALID for more operations than fit a step. */
 int	record_pack_registration(const struct record_registration *in, struct buf *out);
 int	record_pack_conversation(const struct record_conversation *in, struct buf *out);
 int	record_pack_operations(const struct record_operations *in, struct buf *out);

@@ -47,6 +47,18 @@ connections_exists(struct state_txn *txn, uint64_t conn_id)
 }
 
 int
+connections_mark_recorded(struct state_txn *txn, uint64_t conn_id)
+{
+	struct connections_row row;
+	int rc = connections_get(txn, conn_id, &row);
+
+	if (rc != 0 || row.has_history)
+		return rc;
+	row.has_history = 1;
+	return connections_put(txn, conn_id, &row);
+}
+
+int
 connections_del(struct state_txn *txn, uint64_t conn_id)
 {
 	uint8_t key[8];

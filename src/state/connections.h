@@ -12,7 +12,7 @@
 
 #include "state/state.h"
 
-#define CONNECTIONS_VERSION	1
+#define CONNECTIONS_VERSION	2
 #define CONNECTIONS_PEER_MAX	64
 
 /* To change the row: raise the version; the state is emptied at each start, so no old one is
@@ -23,7 +23,7 @@ struct connections_row {
 	uint8_t is_local;	/* loopback or Unix socket */
 	uint32_t slot;		/* on the board */
 	int32_t pid;
-	int32_t pad;
+	uint32_t has_history;	/* dispatches of it are recorded: the store learns of its end */
 	int64_t since_ns;	/* real time */
 	char peer[CONNECTIONS_PEER_MAX];
 };
@@ -32,6 +32,8 @@ int	connections_put(struct state_txn *txn, uint64_t conn_id, const struct connec
 int	connections_get(struct state_txn *txn, uint64_t conn_id, struct connections_row *row);
 /* 0 or ERR_NOTFOUND (or what the state says). */
 int	connections_exists(struct state_txn *txn, uint64_t conn_id);
+/* Remember that dispatches of this connection are recorded: its end is then told to the store. */
+int	connections_mark_recorded(struct state_txn *txn, uint64_t conn_id);
 int	connections_del(struct state_txn *txn, uint64_t conn_id);
 
 /* Visit every row in the order of conn ids; VISIT's first non-zero result ends the walk. */

@@ -7,14 +7,28 @@
 #include "state/pushes.h"
 #include "state/workers.h"
 
+/* What it has in the dispatch record and is still open is closed by the store. Comes behind all
+ * that the connection itself had for the store. */
+static int
+end_history(struct state_txn *txn, uint64_t conn_id)
+{
+	const struct inbox_entry entry = { .kind = INBOX_CALLER_ENDED, .conn_id = conn_id };
+
+	return inbox_post(txn, INBOX_SERVICE(BOARD_STORE), BOARD_SERVICE_SLOT(BOARD_STORE), &entry,
+	    NULL);
+}
+
 int
 end_connection(struct state_txn *txn, uint64_t conn_id, const char *reason)
 {
+	struct connections_row row;
 	int rc;
 
-	rc = connections_exists(txn, conn_id);
+	rc = connections_get(txn, conn_id, &row);
 	if (rc == ERR_NOTFOUND)
 		return 0;
+	if (rc == 0 && row.has_history)
+		rc = end_history(txn, conn_id);
 	/* The worker's name is in what its awaiters are told: pushes before the registration. */
 	if (rc == 0)
 		rc = pushes_cancel_all(txn, conn_id, reason);

@@ -35,6 +35,12 @@
 #define HISTORY_FINAL	0x04	/* with HISTORY_CLOSES: this is the outcome for the ordinal */
 #define HISTORY_AWAITED	0x08	/* conn_id waits for INBOX_RECORDED before it answers its client */
 
+/* The code of INBOX_RECORDED when it is no refusal. */
+enum history_recorded {
+	HISTORY_RECORDED = 0,		/* on disk */
+	HISTORY_RECORDED_ELSEWHERE = 1,	/* another dispatch's outcome for this ordinal stands */
+};
+
 /* A step on its way to the store. CONN_ID and REQUEST identify the dispatch in this life of the
  * state; they travel in the inbox entry, the rest in its body. */
 struct history_step {
@@ -48,10 +54,15 @@ struct history_step {
 	struct frame_view image;	/* struct record_operations, packed */
 };
 
-/* Append the body of an INBOX_OPERATIONS entry to OUT / read it again (views into BODY). 0,
- * ERR_NOMEM, ERR_CORRUPT. */
+/* Append the body of an INBOX_OPERATIONS entry to OUT: 0, ERR_NOMEM, or ERR_INVALID for a
+ * workflow id that no key holds (empty, longer than HISTORY_WORKFLOW_MAX, with a NUL). */
 int	history_step_pack(const struct history_step *step, struct buf *out);
+/* Read it again, views into BODY; CONN_ID and REQUEST are left alone. 0 or ERR_CORRUPT. */
 int	history_step_unpack(const void *body, size_t len, struct history_step *step);
+
+/* 0 and the reason when the store cannot be written now; ERR_NOTFOUND when it can. TXN is one of
+ * the state. */
+int	history_fault(struct state_txn *txn, char *text, size_t size);
 
 /* The recorded outcome of (WORKFLOW, CHANNEL, ORDINAL), not older than KEEP_AGE_NS: the step that
  * has the answer, to be freed with record_free_operations. ERR_NOTFOUND: none. TXN is one of the
