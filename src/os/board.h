@@ -72,6 +72,7 @@ struct board_slot {
 	_Atomic uint32_t call_phase;	/* enum board_call */
 	_Atomic uint32_t call_kind;	/* enum inbox_kind of what was asked */
 	_Atomic uint64_t call_conn_id, call_request;	/* who asked, and the asker's number for it */
+	_Atomic uint64_t call_result;	/* BOARD_CALL_DONE: what the module said */
 	_Atomic uint32_t entries;	/* BOARD_ENTRY_*; 0 = not known yet */
 } __attribute__((aligned(256)));
 

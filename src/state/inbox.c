@@ -105,7 +105,7 @@ inbox_post(struct state_txn *txn, uint64_t conn_id, uint32_t slot,
 	if (entry->len > 0)
 		memcpy(room + sizeof *entry, body, entry->len);
 	buf_commit(&target->entries, sizeof *entry + entry->len);
-	if (buf_len(&target->entries) >= INBOX_LARGE)
+	if (buf_len(&target->entries) >= INBOX_LARGE || INBOX_IS_ONE_BY_ONE(conn_id))
 		return inbox_write_row(txn, target);
 	return 0;
 }
@@ -197,6 +197,33 @@ inbox_read(struct state_txn *txn, uint64_t conn_id, uint64_t after, unsigned *ro
 	}
 	state_cursor_close(cursor);
 	return rc == ERR_NOTFOUND ? 0 : rc;
+}
+
+int
+inbox_first(struct state_txn *txn, uint64_t conn_id, uint64_t *id, struct inbox_entry *entry,
+    const void **body)
+{
+	struct state_cursor *cursor;
+	struct state_view key, row;
+	uint8_t start[16];
+	int rc;
+
+	state_key_put(start, conn_id);
+	state_key_put(start + 8, 0);
+	if ((rc = state_cursor_open(txn, STATE_INBOX, &cursor)) != 0)
+		return rc;
+	rc = state_seek(cursor, start, sizeof start, &key, &row);
+	state_cursor_close(cursor);
+	if (rc != 0)
+		return rc;
+	if (key.len != sizeof start || state_key_get(key.data) != conn_id)
+		return ERR_NOTFOUND;
+	if (row.len < sizeof *entry)
+		return ERR_CORRUPT;
+	*id = state_key_get((const uint8_t *)key.data + 8);
+	memcpy(entry, row.data, sizeof *entry);
+	*body = (const uint8_t *)row.data + sizeof *entry;
+	return row.len - sizeof *entry == entry->len ? 0 : ERR_CORRUPT;
 }
 
 int

@@ -15,6 +15,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "os/board.h"
+
 struct state_txn;
 struct inbox_batch;
 
@@ -51,6 +53,11 @@ enum inbox_notified { INBOX_NOTIFIED_YES, INBOX_NOTIFIED_NO, INBOX_NOTIFIED_LOST
 #define INBOX_SERVICE(kind)	(UINT64_MAX - (uint64_t)(kind))
 #define INBOX_IS_SERVICE(target) ((target) > UINT64_MAX - 64)
 
+/* Those that call somebody's module take one entry at a time, and answer it in the transaction
+ * that removes it: each of their rows is one entry. */
+#define INBOX_IS_ONE_BY_ONE(target) ((target) == INBOX_SERVICE(BOARD_NOTIFIER) || \
+	    (target) == INBOX_SERVICE(BOARD_ROUTER))
+
 /* In memory and at the head of each stored entry; BODY follows there. */
 struct inbox_entry {
 	uint32_t kind;		/* enum inbox_kind */
@@ -80,6 +87,11 @@ void	inbox_batch_free(struct inbox_batch *batch);
 int	inbox_read(struct state_txn *txn, uint64_t conn_id, uint64_t after, unsigned *rows,
 	    int (*visit)(void *arg, const struct inbox_entry *entry, const void *body),
 	    void *arg);
+
+/* The first row of an inbox that is taken one by one: its ID, and its entry with a BODY that is
+ * valid as a view is. ERR_NOTFOUND = the inbox is empty. */
+int	inbox_first(struct state_txn *txn, uint64_t conn_id, uint64_t *id,
+	    struct inbox_entry *entry, const void **body);
 
 /* Remove CONN_ID's rows with ids up to UP_TO (UINT64_MAX: all). 0 or a negative code. */
 int	inbox_remove(struct state_txn *txn, uint64_t conn_id, uint64_t up_to);
