@@ -1,8 +1,6 @@
 /*
  * conf: put together what defaults, file, environment and overrides say. Each source replaces
  * the settings of the one before; what is left is checked and becomes the struct conf.
- *
- * The copy of the token among the settings is wiped before it is freed.
  */
 #include <errno.h>
 #include <libgen.h>
@@ -21,16 +19,6 @@ static const struct { const char *variable, *key; } variables[] = {
 	{ "LIMINAL_PERSIST_DIR", "persist_dir" },
 	{ "LIMINAL_AUTH_TOKEN", "auth.token_file" },	/* the token itself */
 };
-
-static void
-setting_wipe(struct conf_setting *setting)
-{
-	unsigned i;
-
-	for (i = 0; i < setting->n; i++)
-		explicit_bzero(setting->values[i], strlen(setting->values[i]));
-	conf_setting_reset(setting);
-}
 
 /* "a, b" -> two values; "" is one empty value, for which the check has words. */
 static int
@@ -61,10 +49,10 @@ setting_replace(struct conf_reading *r, int index, enum conf_origin origin, cons
 	struct conf_setting *setting = &r->settings[index];
 	int rc;
 
-	setting_wipe(setting);
+	conf_setting_reset(setting);
 	setting->origin = origin;
 	setting->label = label;
-	if (conf_keys[index].kind == CONF_KIND_ADDRESSES)
+	if (conf_key_is_list(&conf_keys[index]))
 		rc = setting_split(setting, text);
 	else
 		rc = conf_setting_add(setting, text, 0);
@@ -88,11 +76,11 @@ read_environment(struct conf_reading *r)
 static void
 override_parse(struct conf_reading *r, int index, const char *key, const char *text)
 {
-	bool list = conf_keys[index].kind == CONF_KIND_ADDRESSES && *text != '{';
+	bool list = conf_key_is_list(&conf_keys[index]) && *text != '{';
 	struct conf_setting *setting = &r->settings[index];
 	char *assignment;
 
-	setting_wipe(setting);
+	conf_setting_reset(setting);
 	setting->origin = CONF_FROM_OVERRIDE;
 	if (asprintf(&assignment, "%s = %s%s%s", conf_keys[index].name, list ? "{" : "", text,
 	    list ? "}" : "") < 0) {
@@ -104,6 +92,30 @@ override_parse(struct conf_reading *r, int index, const char *key, const char *t
 		setting->broken = true;
 	}
 	free(assignment);
+}
+
+/* KEY is no key that can be set. */
+static void
+override_refuse(struct conf_reading *r, char *key)
+{
+	static const char *const reasons[] = {
+		[CONF_SECTION_UNKNOWN] = "unknown key",
+		[CONF_SECTION_PLAIN] = "a section; name one of its keys as SECTION.KEY",
+		[CONF_SECTION_TITLED] = "a section with titles can only be set in the file",
+		[CONF_SECTION_LATER] = "not supported by this version",
+	};
+	char *dot = strchr(key, '.');
+	enum conf_section_kind kind;
+
+	if (dot != NULL)
+		*dot = '\0';
+	kind = conf_section_kind(key);
+	if (dot != NULL) {
+		*dot = '.';
+		if (kind == CONF_SECTION_PLAIN)
+			kind = CONF_SECTION_UNKNOWN;
+	}
+	conf_error_add(r, CONF_FROM_OVERRIDE, 0, "-o %s: %s", key, reasons[kind]);
 }
 
 static void
@@ -121,12 +133,8 @@ read_override(struct conf_reading *r, const char *text)
 		return;
 	}
 	index = conf_key_find_dotted(key);
-	if (index < 0) {
-		conf_error_add(r, CONF_FROM_OVERRIDE, 0, conf_section_kind(key) ==
-		    CONF_SECTION_LATER ? "-o %s: not supported by this version" :
-		    conf_section_kind(key) == CONF_SECTION_KNOWN ?
-		    "-o %s: a section; name one of its keys as SECTION.KEY" :
-		    "-o %s: unknown key", key);
+	if (index < 0 || conf_section_kind(conf_keys[index].section) == CONF_SECTION_TITLED) {
+		override_refuse(r, key);
 		return;
 	}
 	value = equal + 1 + strspn(equal + 1, " ");
@@ -159,14 +167,54 @@ find_file(struct conf_reading *r, const struct conf_source *source)
 	return true;
 }
 
-/* A section auth says that clients are to be asked; do not be open by accident. */
+/* In BLOCK, or in the settings that an override made without one, the key at INDEX, without
+ * which the section is nothing, is not set. */
 static void
-check_auth(struct conf_reading *r)
+check_lacking(struct conf_reading *r, const struct conf_block *block, int index)
 {
-	if (r->auth_line != 0 &&
-	    r->settings[conf_key_find("auth", "token_file")].origin == CONF_FROM_DEFAULT)
-		conf_error_add(r, CONF_FROM_FILE, r->auth_line,
-		    "section 'auth' has no token_file (without the section everybody may connect)");
+	const struct conf_key *key = &conf_keys[index];
+	unsigned first, i, n = conf_section_keys(key->section, &first);
+	char name[128];
+
+	if (block != NULL) {
+		conf_error_add(r, CONF_FROM_FILE, block->line, "%s%s%s%s%s has no %s (%s)",
+		    block->title == NULL ? "section '" : "", key->section,
+		    block->title == NULL ? "'" : " \"",
+		    block->title == NULL ? "" : block->title, block->title == NULL ? "" : "\"",
+		    key->name, key->required);
+		return;
+	}
+	for (i = first; i < first + n; i++)
+		if (r->settings[i].origin != CONF_FROM_DEFAULT)
+			conf_error_add(r, r->settings[i].origin, 0,
+			    "-o %s: there is no section '%s', which needs %s (%s)",
+			    conf_key_dotted(&conf_keys[i], name, sizeof name), key->section,
+			    key->name, key->required);
+}
+
+/* A section says that something is wanted; what that is must not be left out by accident. */
+static void
+check_required(struct conf_reading *r)
+{
+	struct conf_block *block;
+	unsigned i, j;
+
+	for (i = 0; i < conf_n_keys; i++) {
+		if (conf_keys[i].required == NULL)
+			continue;
+		if (conf_section_kind(conf_keys[i].section) == CONF_SECTION_PLAIN) {
+			block = conf_block_find(r, conf_keys[i].section, NULL);
+			if (r->settings[i].origin == CONF_FROM_DEFAULT)
+				check_lacking(r, block, (int)i);
+			continue;
+		}
+		for (j = 0; j < r->n_blocks; j++) {
+			block = &r->blocks[j];
+			if (strcmp(block->section, conf_keys[i].section) == 0 &&
+			    conf_setting_at(r, block, (int)i)->origin == CONF_FROM_DEFAULT)
+				check_lacking(r, block, (int)i);
+		}
+	}
 }
 
 int
@@ -177,23 +225,24 @@ conf_load(struct conf *conf, const struct conf_source *source, FILE *errors)
 	int rc = 0;
 
 	memset(conf, 0, sizeof *conf);
-	if (find_file(&r, source))
-		conf_file_read(&r);
-	read_environment(&r);
-	for (i = 0; i < source->n_overrides; i++)
-		read_override(&r, source->overrides[i]);
-	check_auth(&r);
-	for (i = 0; i < conf_n_keys; i++)
-		conf_value_apply(&r, (int)i, conf);
+	r.settings = calloc(conf_n_keys, sizeof *r.settings);
+	if (r.settings == NULL)
+		r.nomem = true;
+	else {
+		if (find_file(&r, source))
+			conf_file_read(&r);
+		read_environment(&r);
+		for (i = 0; i < source->n_overrides; i++)
+			read_override(&r, source->overrides[i]);
+		check_required(&r);
+		conf_value_apply(&r, conf);
+	}
 	conf_error_print(&r, errors);
 	if (r.nomem)
 		rc = ERR_NOMEM;
 	else if (r.n_errors > 0)
 		rc = ERR_INVALID;
-	for (i = 0; i < conf_n_keys; i++)
-		setting_wipe(&r.settings[i]);
-	conf_error_free(&r);
-	free(r.dir);
+	conf_reading_free(&r);
 	return rc;
 }
 
@@ -214,16 +263,24 @@ conf_free(struct conf *conf)
 		explicit_bzero(conf->token, conf->token_len);
 	free(conf->token);
 	free(conf->token_file);
+	for (i = 0; i < conf->n_responders; i++) {
+		free(conf->responders[i].subject);
+		conf_list_free(&conf->responders[i].exec);
+	}
+	free(conf->responders);
+	free(conf->notifier_module);
+	conf_list_free(&conf->notifier_args);
+	free(conf->router_module);
+	conf_list_free(&conf->router_args);
+	conf_list_free(&conf->inactive);
 	memset(conf, 0, sizeof *conf);
 }
 
 void
 conf_each_inactive(const struct conf *conf, void (*report)(const char *key))
 {
-	char name[128];
 	unsigned i;
 
-	for (i = 0; i < conf_n_keys; i++)
-		if ((conf->inactive & (UINT32_C(1) << i)) != 0)
-			report(conf_key_dotted(&conf_keys[i], name, sizeof name));
+	for (i = 0; i < conf->inactive.n; i++)
+		report(conf->inactive.texts[i]);
 }

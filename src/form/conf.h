@@ -26,7 +26,7 @@ enum conf_router {
 
 /* A list of texts, as in { "a", "b" }. */
 struct conf_list {
-	char **texts;
+	char **texts;		/* and a NULL behind them; NULL itself when n is 0 */
 	unsigned n;
 };
 
@@ -83,7 +83,7 @@ struct conf {
 	uint32_t max_pushes;
 	uint64_t outbound_bytes;
 
-	uint32_t inactive;		/* for conf_each_inactive only */
+	struct conf_list inactive;	/* keys, for conf_each_inactive only */
 };
 
 /* What came in from outside, in the order of precedence (low to high). */

@@ -1,5 +1,5 @@
 /*
- * The list of what is wrong, and the settings as text. Errors are kept until all is read, so
+ * conf_error: the list of what is wrong. Errors are kept until all is read, so
  * that those of the file come out in the order of its lines.
  */
 #include <stdarg.h>
@@ -90,34 +90,4 @@ conf_error_free(struct conf_reading *r)
 	for (i = 0; i < r->n_errors; i++)
 		free(r->errors[i].text);
 	free(r->errors);
-}
-
-void
-conf_setting_reset(struct conf_setting *setting)
-{
-	unsigned i;
-
-	for (i = 0; i < setting->n; i++)
-		free(setting->values[i]);
-	free(setting->values);
-	free(setting->lines);
-	memset(setting, 0, sizeof *setting);
-}
-
-int
-conf_setting_add(struct conf_setting *setting, const char *value, int line)
-{
-	char **values;
-	int *lines;
-
-	values = realloc(setting->values, (setting->n + 1) * sizeof *values);
-	if (values != NULL)
-		setting->values = values;
-	lines = realloc(setting->lines, (setting->n + 1) * sizeof *lines);
-	if (lines != NULL)
-		setting->lines = lines;
-	if (values == NULL || lines == NULL || (values[setting->n] = strdup(value)) == NULL)
-		return -1;
-	lines[setting->n++] = line;
-	return 0;
 }

@@ -56,43 +56,44 @@ on_value(cfg_t *cfg, cfg_opt_t *opt, const char *value, void *result)
 	return 0;
 }
 
-/* The keys of one section, as libConfuse wants them. */
-static void
-options_fill(cfg_opt_t *options, const char *section)
+/* The title of a section, made to look like a key for libConfuse. */
+static const struct conf_key title_key = { .name = "title", .kind = CONF_KIND_NAME };
+
+/* KEYS, N of them, as libConfuse wants them; to be freed. */
+static cfg_opt_t *
+options_make(const struct conf_key *keys, unsigned n)
 {
 	const cfg_opt_t end = CFG_END();
-	unsigned i, n = 0;
+	cfg_opt_t *options = calloc(n + 1, sizeof *options);
+	unsigned i;
 
-	for (i = 0; i < conf_n_keys; i++) {
-		const cfg_opt_t one = CFG_STR_CB(conf_keys[i].name, NULL, CFGF_NODEFAULT,
-		    on_value);
-		const cfg_opt_t list = CFG_STR_LIST_CB(conf_keys[i].name, NULL, CFGF_NODEFAULT,
+	for (i = 0; options != NULL && i < n; i++) {
+		const cfg_opt_t one = CFG_STR_CB(keys[i].name, NULL, CFGF_NODEFAULT, on_value);
+		const cfg_opt_t list = CFG_STR_LIST_CB(keys[i].name, NULL, CFGF_NODEFAULT,
 		    on_value);
 
-		if (section == NULL ? conf_keys[i].section != NULL :
-		    conf_keys[i].section == NULL || strcmp(conf_keys[i].section, section) != 0)
-			continue;
-		options[n++] = conf_keys[i].kind == CONF_KIND_ADDRESSES ? list : one;
+		options[i] = conf_key_is_list(&keys[i]) ? list : one;
 	}
-	options[n] = end;
+	if (options != NULL)
+		options[n] = end;
+	return options;
 }
 
-/* Have libConfuse read TEXT. KEY NULL: it is stray, and SECTION says where. */
+/* Have libConfuse read TEXT, where KEYS may stand. KEY NULL: it is stray. */
 static void
-parse(const char *section, const struct conf_key *key, const char *text, int line,
-    struct conf_setting *setting)
+parse(const struct conf_key *keys, unsigned n, const struct conf_key *key, const char *text,
+    int line, struct conf_setting *setting)
 {
-	cfg_opt_t options[CONF_MAX_KEYS + 1];
-	cfg_t *cfg;
+	cfg_opt_t *options = options_make(keys, n);
+	cfg_t *cfg = options == NULL ? NULL : cfg_init(options, CFGF_NONE);
 
 	memset(&parsing, 0, sizeof parsing);
 	parsing.key = key;
 	parsing.setting = setting;
 	parsing.line = line;
-	options_fill(options, section);
-	cfg = cfg_init(options, CFGF_NONE);
 	if (cfg == NULL) {
 		parsing.nomem = true;
+		free(options);
 		return;
 	}
 	cfg_set_error_function(cfg, on_error);
@@ -102,6 +103,7 @@ parse(const char *section, const struct conf_key *key, const char *text, int lin
 		snprintf(parsing.message, sizeof parsing.message, "syntax error");
 	}
 	cfg_free(cfg);
+	free(options);
 }
 
 /* TEXT is `name = value`. 0, or -1 with parsing.message or nomem set. */
@@ -109,7 +111,9 @@ int
 conf_setting_parse(struct conf_reading *r, const struct conf_key *key, const char *text,
     int line, struct conf_setting *setting)
 {
-	parse(key->section, key, text, line, setting);
+	unsigned first, n = conf_section_keys(key->section, &first);
+
+	parse(conf_keys + first, n, key, text, line, setting);
 	if (parsing.nomem)
 		r->nomem = true;
 	if (parsing.nomem || parsing.failed)
@@ -125,12 +129,42 @@ error_syntax(struct conf_reading *r, const char *where)
 		    parsing.message);
 }
 
+char *
+conf_title_read(struct conf_reading *r, const char *text, int line)
+{
+	struct conf_setting setting = { .n = 0 };
+	char *assignment, *title = NULL;
+
+	if (asprintf(&assignment, "%s = %s", title_key.name, text) < 0) {
+		r->nomem = true;
+		return NULL;
+	}
+	parse(&title_key, 1, &title_key, assignment, line, &setting);
+	if (parsing.nomem)
+		r->nomem = true;
+	else if (parsing.failed || setting.n != 1)
+		error_syntax(r, text);
+	else if ((title = strdup(setting.values[0])) == NULL)
+		r->nomem = true;
+	conf_setting_reset(&setting);
+	free(assignment);
+	return title;
+}
+
+static const struct conf_block *
+piece_block(const struct conf_reading *r, const struct conf_piece *piece)
+{
+	return piece->block < 0 ? NULL : &r->blocks[piece->block];
+}
+
 static void
 piece_stray(struct conf_reading *r, const struct conf_piece *piece)
 {
+	const struct conf_block *block = piece_block(r, piece);
 	struct conf_setting none = { .n = 0 };
+	unsigned first, n = conf_section_keys(block == NULL ? NULL : block->section, &first);
 
-	parse(piece->section, NULL, piece->text, piece->line, &none);
+	parse(conf_keys + first, n, NULL, piece->text, piece->line, &none);
 	if (parsing.nomem)
 		r->nomem = true;
 	if (!parsing.failed) {
@@ -155,17 +189,18 @@ setting_append(struct conf_reading *r, struct conf_setting *setting,
 static void
 piece_read(struct conf_reading *r, const struct conf_piece *piece)
 {
-	int index = conf_key_find(piece->section, piece->name);
+	const struct conf_block *block = piece_block(r, piece);
+	const char *section = block == NULL ? NULL : block->section;
+	int index = conf_key_find(section, piece->name);
 	struct conf_setting *setting, next = { .origin = CONF_FROM_FILE };
 
 	if (index < 0) {
 		conf_error_add(r, CONF_FROM_FILE, piece->line, "unknown key '%s'%s%s%s",
-		    piece->name, piece->section != NULL ? " in section '" : "",
-		    piece->section != NULL ? piece->section : "",
-		    piece->section != NULL ? "'" : "");
+		    piece->name, section != NULL ? " in section '" : "",
+		    section != NULL ? section : "", section != NULL ? "'" : "");
 		return;
 	}
-	setting = &r->settings[index];
+	setting = conf_setting_at(r, block, index);
 	next.line = piece->line;
 	if (conf_setting_parse(r, &conf_keys[index], piece->text, piece->line, &next) < 0) {
 		error_syntax(r, piece->name);

@@ -22,70 +22,106 @@ static const char *const words_router[] = {
 	"least_loaded", "round_robin", "node_affinity", NULL
 };
 
-/* What comes with later versions and would change what the system does if passed over. */
-static const char *const sections_later[] = {
-	"channel", "route", "responder", "notifier", NULL
+static const struct { const char *name; enum conf_section_kind kind; } sections[] = {
+	{ "auth", CONF_SECTION_PLAIN },
+	{ "conversation", CONF_SECTION_PLAIN },
+	{ "responder", CONF_SECTION_TITLED },
+	{ "notifier", CONF_SECTION_PLAIN },
+	{ "dispatch", CONF_SECTION_PLAIN },
+	{ "limits", CONF_SECTION_PLAIN },
+	/* What comes with later versions and would change what the system does if passed
+	 * over. */
+	{ "channel", CONF_SECTION_LATER },
+	{ "route", CONF_SECTION_LATER },
 };
 
 const struct conf_key conf_keys[] = {
-	{ NULL, "listen", CONF_KIND_ADDRESSES, FIELD(listen), "127.0.0.1:7677",
-	    0, 0, NULL, false },
-	{ NULL, "health_listen", CONF_KIND_ADDRESS, FIELD(health_listen), NULL,
-	    0, 0, NULL, true },
-	{ NULL, "runtime_dir", CONF_KIND_PATH, FIELD(runtime_dir), "/run/liminald",
-	    0, 0, NULL, false },
-	{ NULL, "persist_dir", CONF_KIND_PATH, FIELD(persist_dir), "/var/lib/liminald",
-	    0, 0, NULL, true },
-	{ NULL, "user", CONF_KIND_NAME, FIELD(user), NULL, 0, 0, NULL, false },
-	{ NULL, "pid_file", CONF_KIND_PATH, FIELD(pid_file), NULL, 0, 0, NULL, true },
-	{ NULL, "drain_timeout", CONF_KIND_DURATION, FIELD(drain_timeout_ns), "30s",
-	    0, DAY, NULL, false },
-	{ NULL, "log_level", CONF_KIND_WORD, FIELD(log_level), "info",
-	    0, 0, words_level, false },
+	{ .name = "listen", .kind = CONF_KIND_ADDRESSES, .offset = FIELD(listen),
+	  .initial = "127.0.0.1:7677" },
+	{ .name = "health_listen", .kind = CONF_KIND_ADDRESS, .offset = FIELD(health_listen),
+	  .inactive = true },
+	{ .name = "runtime_dir", .kind = CONF_KIND_PATH, .offset = FIELD(runtime_dir),
+	  .initial = "/run/liminald" },
+	{ .name = "persist_dir", .kind = CONF_KIND_PATH, .offset = FIELD(persist_dir),
+	  .initial = "/var/lib/liminald" },
+	{ .name = "user", .kind = CONF_KIND_NAME, .offset = FIELD(user) },
+	{ .name = "pid_file", .kind = CONF_KIND_PATH, .offset = FIELD(pid_file),
+	  .inactive = true },
+	{ .name = "drain_timeout", .kind = CONF_KIND_DURATION,
+	  .offset = FIELD(drain_timeout_ns), .initial = "30s", .max = DAY },
+	{ .name = "log_level", .kind = CONF_KIND_WORD, .offset = FIELD(log_level),
+	  .initial = "info", .words = words_level },
 
-	{ "auth", "token_file", CONF_KIND_TOKEN_FILE, FIELD(token_file), NULL,
-	    0, 0, NULL, false },
+	{ .section = "auth", .name = "token_file", .kind = CONF_KIND_TOKEN_FILE,
+	  .offset = FIELD(token_file),
+	  .required = "without the section everybody may connect" },
 
-	{ "conversation", "reply_timeout", CONF_KIND_DURATION, FIELD(reply_timeout_ns), "5s",
-	    MS, DAY, NULL, false },
-	{ "conversation", "fallback", CONF_KIND_WORD, FIELD(fallback), "echo",
-	    0, 0, words_fallback, false },
-	{ "conversation", "connection_subjects", CONF_KIND_WORD, FIELD(connection_subjects),
-	    "local", 0, 0, words_subjects, false },
+	{ .section = "conversation", .name = "reply_timeout", .kind = CONF_KIND_DURATION,
+	  .offset = FIELD(reply_timeout_ns), .initial = "5s", .min = MS, .max = DAY },
+	{ .section = "conversation", .name = "fallback", .kind = CONF_KIND_WORD,
+	  .offset = FIELD(fallback), .initial = "echo", .words = words_fallback },
+	{ .section = "conversation", .name = "connection_subjects", .kind = CONF_KIND_WORD,
+	  .offset = FIELD(connection_subjects), .initial = "local", .words = words_subjects },
 
-	{ "dispatch", "router", CONF_KIND_ROUTER, FIELD(router), "least_loaded",
-	    0, 0, words_router, false },
-	{ "dispatch", "default_capacity", CONF_KIND_COUNT, FIELD(default_capacity), "1",
-	    1, 1000000, NULL, false },
-	{ "dispatch", "queue_limit", CONF_KIND_COUNT, FIELD(queue_limit), "10000",
-	    1, 10000000, NULL, false },
-	{ "dispatch", "max_attempts", CONF_KIND_COUNT, FIELD(max_attempts), "3",
-	    1, 1000, NULL, false },
-	{ "dispatch", "first_push_delay", CONF_KIND_DURATION, FIELD(first_push_delay_ns),
-	    "20ms", 0, 10 * SECOND, NULL, false },
-	{ "dispatch", "record", CONF_KIND_BOOL, FIELD(record), "true", 0, 0, NULL, true },
+	{ .section = "responder", .name = "exec", .kind = CONF_KIND_PROGRAM,
+	  .offset = offsetof(struct conf_responder, exec),
+	  .required = "the program that answers, and its arguments" },
 
-	{ "limits", "connections", CONF_KIND_COUNT, FIELD(max_connections), "1024",
-	    1, 100000, NULL, false },
-	{ "limits", "connections_per_address", CONF_KIND_COUNT,
-	    FIELD(max_connections_per_address), "0", 0, 100000, NULL, false },
-	{ "limits", "max_frame_bytes", CONF_KIND_SIZE32, FIELD(max_frame_bytes), "16M",
-	    256, GIB, NULL, false },
-	{ "limits", "handshake_timeout", CONF_KIND_DURATION, FIELD(handshake_timeout_ns),
-	    "10s", 10 * MS, HOUR, NULL, false },
-	{ "limits", "conversations_per_connection", CONF_KIND_COUNT, FIELD(max_conversations),
-	    "1024", 1, 1000000, NULL, false },
-	{ "limits", "subscriptions_per_connection", CONF_KIND_COUNT, FIELD(max_subscriptions),
-	    "1024", 1, 1000000, NULL, true },
-	{ "limits", "pushes_per_connection", CONF_KIND_COUNT, FIELD(max_pushes), "1024",
-	    1, 1000000, NULL, false },
-	{ "limits", "outbound_bytes", CONF_KIND_SIZE64, FIELD(outbound_bytes), "64M",
-	    4 * KIB, 64 * GIB, NULL, false },
+	{ .section = "notifier", .name = "module", .kind = CONF_KIND_MODULE,
+	  .offset = FIELD(notifier_module),
+	  .required = "the shared object that is to be notified" },
+	{ .section = "notifier", .name = "args", .kind = CONF_KIND_TEXTS,
+	  .offset = FIELD(notifier_args) },
+	{ .section = "notifier", .name = "timeout", .kind = CONF_KIND_DURATION,
+	  .offset = FIELD(notifier_timeout_ns), .initial = "1s",
+	  .min = 10 * MS, .max = 60 * SECOND },
+
+	{ .section = "dispatch", .name = "router", .kind = CONF_KIND_ROUTER,
+	  .offset = FIELD(router), .initial = "least_loaded", .words = words_router },
+	{ .section = "dispatch", .name = "router_args", .kind = CONF_KIND_TEXTS,
+	  .offset = FIELD(router_args) },
+	{ .section = "dispatch", .name = "router_timeout", .kind = CONF_KIND_DURATION,
+	  .offset = FIELD(router_timeout_ns), .initial = "1s",
+	  .min = 10 * MS, .max = 60 * SECOND },
+	{ .section = "dispatch", .name = "default_capacity", .kind = CONF_KIND_COUNT,
+	  .offset = FIELD(default_capacity), .initial = "1", .min = 1, .max = 1000000 },
+	{ .section = "dispatch", .name = "queue_limit", .kind = CONF_KIND_COUNT,
+	  .offset = FIELD(queue_limit), .initial = "10000", .min = 1, .max = 10000000 },
+	{ .section = "dispatch", .name = "max_attempts", .kind = CONF_KIND_COUNT,
+	  .offset = FIELD(max_attempts), .initial = "3", .min = 1, .max = 1000 },
+	{ .section = "dispatch", .name = "first_push_delay", .kind = CONF_KIND_DURATION,
+	  .offset = FIELD(first_push_delay_ns), .initial = "20ms", .max = 10 * SECOND },
+	{ .section = "dispatch", .name = "record", .kind = CONF_KIND_BOOL,
+	  .offset = FIELD(record), .initial = "true" },
+	{ .section = "dispatch", .name = "record_keep", .kind = CONF_KIND_COUNT,
+	  .offset = FIELD(record_keep), .initial = "1000000", .min = 1, .max = 1000000000 },
+	{ .section = "dispatch", .name = "record_keep_age", .kind = CONF_KIND_DURATION,
+	  .offset = FIELD(record_keep_age_ns), .initial = "30d",
+	  .min = SECOND, .max = 3650 * DAY },
+
+	{ .section = "limits", .name = "connections", .kind = CONF_KIND_COUNT,
+	  .offset = FIELD(max_connections), .initial = "1024", .min = 1, .max = 100000 },
+	{ .section = "limits", .name = "connections_per_address", .kind = CONF_KIND_COUNT,
+	  .offset = FIELD(max_connections_per_address), .initial = "0", .max = 100000 },
+	{ .section = "limits", .name = "max_frame_bytes", .kind = CONF_KIND_SIZE32,
+	  .offset = FIELD(max_frame_bytes), .initial = "16M", .min = 256, .max = GIB },
+	{ .section = "limits", .name = "handshake_timeout", .kind = CONF_KIND_DURATION,
+	  .offset = FIELD(handshake_timeout_ns), .initial = "10s",
+	  .min = 10 * MS, .max = HOUR },
+	{ .section = "limits", .name = "conversations_per_connection",
+	  .kind = CONF_KIND_COUNT, .offset = FIELD(max_conversations), .initial = "1024",
+	  .min = 1, .max = 1000000 },
+	{ .section = "limits", .name = "subscriptions_per_connection",
+	  .kind = CONF_KIND_COUNT, .offset = FIELD(max_subscriptions), .initial = "1024",
+	  .min = 1, .max = 1000000, .inactive = true },
+	{ .section = "limits", .name = "pushes_per_connection", .kind = CONF_KIND_COUNT,
+	  .offset = FIELD(max_pushes), .initial = "1024", .min = 1, .max = 1000000 },
+	{ .section = "limits", .name = "outbound_bytes", .kind = CONF_KIND_SIZE64,
+	  .offset = FIELD(outbound_bytes), .initial = "64M",
+	  .min = 4 * KIB, .max = 64 * GIB },
 };
 
 const unsigned conf_n_keys = sizeof conf_keys / sizeof conf_keys[0];
-_Static_assert(sizeof conf_keys / sizeof conf_keys[0] <= CONF_MAX_KEYS,
-    "struct conf_reading and the bits of inactive have room for each key");
 
 static bool
 same_section(const char *a, const char *b)
@@ -125,16 +161,35 @@ conf_key_dotted(const struct conf_key *key, char *buf, size_t size)
 	return buf;
 }
 
-enum conf_section
+bool
+conf_key_is_list(const struct conf_key *key)
+{
+	return key->kind == CONF_KIND_ADDRESSES || key->kind == CONF_KIND_TEXTS ||
+	    key->kind == CONF_KIND_PROGRAM;
+}
+
+enum conf_section_kind
 conf_section_kind(const char *name)
 {
 	unsigned i;
 
-	for (i = 0; i < conf_n_keys; i++)
-		if (conf_keys[i].section != NULL && strcmp(conf_keys[i].section, name) == 0)
-			return CONF_SECTION_KNOWN;
-	for (i = 0; sections_later[i] != NULL; i++)
-		if (strcmp(sections_later[i], name) == 0)
-			return CONF_SECTION_LATER;
+	if (name == NULL)
+		return CONF_SECTION_PLAIN;
+	for (i = 0; i < sizeof sections / sizeof sections[0]; i++)
+		if (strcmp(sections[i].name, name) == 0)
+			return sections[i].kind;
 	return CONF_SECTION_UNKNOWN;
+}
+
+unsigned
+conf_section_keys(const char *section, unsigned *first)
+{
+	unsigned i, n = 0;
+
+	for (i = 0; i < conf_n_keys && !same_section(conf_keys[i].section, section); i++)
+		continue;
+	*first = i;
+	for (; i < conf_n_keys && same_section(conf_keys[i].section, section); i++)
+		n++;
+	return n;
 }

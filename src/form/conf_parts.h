@@ -1,33 +1,38 @@
 /*
  * conf_parts: what the files of the configuration share. Nobody else includes this.
  *
- * The way of a value: conf_scan cuts the file into pieces, one per key; conf_file has
- * libConfuse read each piece into a setting (texts and where they stand); environment and
- * overrides replace settings; conf_value turns the setting that is left into the field of
- * struct conf. All of them add to one list of errors.
+ * The way of a value: conf_scan cuts the file into sections and pieces, one piece per key;
+ * conf_file has libConfuse read each piece into a setting (texts and where they stand);
+ * environment and overrides replace settings; conf_value turns the setting that is left into
+ * the field of struct conf. All of them add to one list of errors.
  */
 #ifndef LIMINAL_FORM_CONF_PARTS_H
 #define LIMINAL_FORM_CONF_PARTS_H
 
 #include "form/conf.h"
 
-#define CONF_MAX_KEYS	32	/* one bit each in struct conf's inactive */
 #define CONF_MAX_TOKEN	4096
 
 enum conf_kind {
 	CONF_KIND_ADDRESSES, CONF_KIND_ADDRESS, CONF_KIND_PATH, CONF_KIND_NAME,
 	CONF_KIND_DURATION, CONF_KIND_SIZE32, CONF_KIND_SIZE64, CONF_KIND_COUNT,
-	CONF_KIND_WORD, CONF_KIND_ROUTER, CONF_KIND_BOOL, CONF_KIND_TOKEN_FILE,
+	CONF_KIND_WORD, CONF_KIND_BOOL, CONF_KIND_TOKEN_FILE,
+	CONF_KIND_TEXTS,	/* a list of any texts */
+	CONF_KIND_PROGRAM,	/* the same, the first the path of a program */
+	CONF_KIND_MODULE,	/* the path of a shared object */
+	CONF_KIND_ROUTER,	/* a word, or the path of a shared object */
 };
 
 struct conf_key {
 	const char *section;		/* NULL = top level */
 	const char *name;
 	enum conf_kind kind;
-	size_t offset;			/* of the field in struct conf */
+	size_t offset;			/* of the field in struct conf, or in the struct of a
+					   titled section */
 	const char *initial;		/* as in the file; NULL = the field stays 0 */
 	int64_t min, max;		/* ns, bytes or a count */
 	const char *const *words;	/* in the order of the enum, NULL at the end */
+	const char *required;		/* not NULL: the section is nothing without it; why */
 	bool inactive;
 };
 
@@ -35,14 +40,20 @@ struct conf_key {
 extern const struct conf_key conf_keys[];
 extern const unsigned conf_n_keys;
 
-enum conf_section { CONF_SECTION_UNKNOWN, CONF_SECTION_KNOWN, CONF_SECTION_LATER };
+enum conf_section_kind {
+	CONF_SECTION_UNKNOWN, CONF_SECTION_PLAIN, CONF_SECTION_TITLED, CONF_SECTION_LATER
+};
 
 /* SECTION NULL = top level. Returns the index of the key or -1. */
 int	conf_key_find(const char *section, const char *name);
 /* By "name" or "section.name", for overrides and messages. */
 int	conf_key_find_dotted(const char *dotted);
 const char *conf_key_dotted(const struct conf_key *key, char *buf, size_t size);
-enum conf_section conf_section_kind(const char *name);
+bool	conf_key_is_list(const struct conf_key *key);
+/* NAME NULL = the top level, of which there is one. */
+enum conf_section_kind conf_section_kind(const char *name);
+/* The keys of SECTION: how many, from *FIRST on. */
+unsigned conf_section_keys(const char *section, unsigned *first);
 
 enum conf_origin { CONF_FROM_DEFAULT, CONF_FROM_FILE, CONF_FROM_ENVIRONMENT, CONF_FROM_OVERRIDE };
 
@@ -56,6 +67,15 @@ struct conf_setting {
 	unsigned n;
 };
 
+/* A section that the file opens. */
+struct conf_block {
+	const char *section;	/* one of conf_keys */
+	char *title;		/* NULL = it takes none, or has none by mistake */
+	int line;
+	struct conf_setting *settings;	/* titled sections only, in the order of their keys;
+					   those of the others are in struct conf_reading */
+};
+
 struct conf_error {
 	enum conf_origin origin;
 	int line;
@@ -67,8 +87,9 @@ struct conf_error {
 struct conf_reading {
 	const char *file;	/* as named; NULL = none */
 	char *dir;		/* of the file, absolute */
-	struct conf_setting settings[CONF_MAX_KEYS];
-	int auth_line;		/* 0 = no such section */
+	struct conf_setting *settings;	/* conf_n_keys */
+	struct conf_block *blocks;	/* n_blocks, in the order of the file */
+	unsigned n_blocks;
 	struct conf_error *errors;
 	unsigned n_errors;
 	bool nomem;
@@ -76,7 +97,7 @@ struct conf_reading {
 
 /* One assignment of the file: what libConfuse gets to see at a time. */
 struct conf_piece {
-	const char *section;	/* NULL = top level; one of conf_keys */
+	int block;		/* the section as an index of blocks; -1 = top level */
 	char *name;		/* NULL = stray text */
 	char *text;
 	int line;
@@ -96,11 +117,25 @@ bool	conf_error_is_lexical(const struct conf_reading *r, int line);
 void	conf_error_print(struct conf_reading *r, FILE *out);
 void	conf_error_free(struct conf_reading *r);
 
-/* Settings. */
+/* Settings. 0 or -1. */
 void	conf_setting_reset(struct conf_setting *setting);
 int	conf_setting_add(struct conf_setting *setting, const char *value, int line);
 int	conf_setting_parse(struct conf_reading *r, const struct conf_key *key, const char *text,
 	    int line, struct conf_setting *setting);
+
+/* The place of the key at INDEX: in BLOCK's settings, or with BLOCK NULL in those of R. */
+struct conf_setting *conf_setting_at(struct conf_reading *r, const struct conf_block *block,
+	    int index);
+/* The first block of SECTION; with TITLE the one that has it. NULL if there is none. */
+struct conf_block *conf_block_find(struct conf_reading *r, const char *section,
+	    const char *title);
+/* Takes TITLE. 0 or -1. */
+int	conf_block_add(struct conf_reading *r, const char *section, char *title, int line);
+void	conf_reading_free(struct conf_reading *r);
+
+/* Lists of texts. 0 or -1. */
+int	conf_list_add(struct conf_list *list, const char *text);
+void	conf_list_free(struct conf_list *list);
 
 /* TEXT (changed: comments become blanks) into PIECES; errors and sections into R. */
 void	conf_scan(struct conf_reading *r, char *text, struct conf_pieces *pieces);
@@ -108,11 +143,15 @@ void	conf_scan_free(struct conf_pieces *pieces);
 
 /* Read r->file. */
 void	conf_file_read(struct conf_reading *r);
+/* The title that is written as TEXT, to be freed; NULL with the error added. */
+char	*conf_title_read(struct conf_reading *r, const char *text, int line);
 
-/* Put the setting of the key at INDEX into CONF, or its default. */
-void	conf_value_apply(struct conf_reading *r, int index, struct conf *conf);
+/* Put every setting, or its default, into CONF. */
+void	conf_value_apply(struct conf_reading *r, struct conf *conf);
 char	*conf_path_resolve(const struct conf_reading *r, enum conf_origin origin, const char *path);
 
+/* Digits only, no sign and no blanks; *END behind them. 0 or ERR_INVALID. */
+int	conf_parse_number(const char *text, uint64_t *number, const char **end);
 /* The largest unit that gives a whole number. */
 const char *conf_format_duration(int64_t ns, char *buf, size_t size);
 const char *conf_format_size(uint64_t bytes, char *buf, size_t size);

@@ -7,12 +7,16 @@
 
 #include "form/conf_parts.h"
 
-/* libConfuse expands ${NAME} and \ in double quotes. */
+/* libConfuse expands ${NAME} and \ in double quotes; a string stays on its line. */
 static void
 print_quoted(FILE *out, const char *text)
 {
 	fputc('"', out);
 	for (; *text != '\0'; text++) {
+		if ((unsigned char)*text < 0x20 || *text == 0x7f) {
+			fprintf(out, "\\x%02x", (unsigned char)*text);
+			continue;
+		}
 		if (strchr("\"\\$", *text) != NULL)
 			fputc('\\', out);
 		fputc(*text, out);
@@ -27,25 +31,37 @@ print_list(FILE *out, char *const *list, unsigned n)
 
 	fputs("{ ", out);
 	for (i = 0; i < n; i++) {
-		if (i > 0)
-			fputs(", ", out);
 		print_quoted(out, list[i]);
+		fputs(i + 1 < n ? ", " : " ", out);
 	}
-	fputs(" }", out);
+	fputs("}", out);
 }
 
-static void
-print_value(FILE *out, const struct conf *conf, const struct conf_key *key)
+static const void *
+field_of(const struct conf_key *key, const void *from)
 {
-	const void *field = (const char *)conf + key->offset;
+	return (const char *)from + key->offset;
+}
+
+/* From the struct that has KEY's field, which is CONF but for titled sections. */
+static void
+print_value(FILE *out, const struct conf *conf, const struct conf_key *key, const void *from)
+{
+	const void *field = field_of(key, from);
+	const struct conf_list *list = field;
 	char buf[32];
 
 	switch (key->kind) {
 	case CONF_KIND_ADDRESSES:
 		print_list(out, conf->listen, conf->n_listen);
 		break;
+	case CONF_KIND_TEXTS:
+	case CONF_KIND_PROGRAM:
+		print_list(out, list->texts, list->n);
+		break;
 	case CONF_KIND_ADDRESS:
 	case CONF_KIND_PATH:
+	case CONF_KIND_MODULE:
 	case CONF_KIND_NAME:
 	case CONF_KIND_TOKEN_FILE:
 		print_quoted(out, *(char *const *)field == NULL ? "" : *(char *const *)field);
@@ -62,8 +78,14 @@ print_value(FILE *out, const struct conf *conf, const struct conf_key *key)
 	case CONF_KIND_COUNT:
 		fprintf(out, "%u", *(const uint32_t *)field);
 		break;
-	case CONF_KIND_WORD:
 	case CONF_KIND_ROUTER:
+		if (conf->router == CONF_ROUTER_MODULE) {
+			print_quoted(out, conf->router_module);
+			break;
+		}
+		print_quoted(out, key->words[conf->router]);
+		break;
+	case CONF_KIND_WORD:
 		print_quoted(out, key->words[*(const unsigned *)field]);
 		break;
 	case CONF_KIND_BOOL:
@@ -73,58 +95,97 @@ print_value(FILE *out, const struct conf *conf, const struct conf_key *key)
 }
 
 static bool
-is_unset(const struct conf *conf, unsigned i)
+is_unset(const struct conf *conf, const struct conf_key *key, const void *from)
 {
-	const struct conf_key *key = &conf_keys[i];
+	char name[128];
+	unsigned i;
 
-	if (key->inactive)
-		return (conf->inactive & (UINT32_C(1) << i)) == 0;
-	return key->kind == CONF_KIND_NAME &&
-	    *(char *const *)((const char *)conf + key->offset) == NULL;
-}
-
-static bool
-is_same_section(const struct conf_key *a, const struct conf_key *b)
-{
-	return a->section == b->section || (a->section != NULL && b->section != NULL &&
-	    strcmp(a->section, b->section) == 0);
+	if (key->inactive) {
+		conf_key_dotted(key, name, sizeof name);
+		for (i = 0; i < conf->inactive.n; i++)
+			if (strcmp(conf->inactive.texts[i], name) == 0)
+				return false;
+		return true;
+	}
+	return key->kind == CONF_KIND_NAME && *(char *const *)field_of(key, from) == NULL;
 }
 
 static void
-print_key(FILE *out, const struct conf *conf, unsigned i)
+print_key(FILE *out, const struct conf *conf, const struct conf_key *key, const void *from)
 {
-	const struct conf_key *key = &conf_keys[i];
-
 	if (key->section != NULL)
 		fputc('\t', out);
-	if (is_unset(conf, i))
+	if (is_unset(conf, key, from))
 		fputs("# ", out);
 	fprintf(out, "%s = ", key->name);
-	print_value(out, conf, key);
+	print_value(out, conf, key, from);
 	fputc('\n', out);
+}
+
+static void
+print_responders(FILE *out, const struct conf *conf, const struct conf_key *keys, unsigned n)
+{
+	unsigned i, j;
+
+	if (conf->n_responders == 0)
+		fputs("# no responder\n", out);
+	for (i = 0; i < conf->n_responders; i++) {
+		fprintf(out, "%s ", keys->section);
+		print_quoted(out, conf->responders[i].subject);
+		fputs(" {\n", out);
+		for (j = 0; j < n; j++)
+			print_key(out, conf, &keys[j], &conf->responders[i]);
+		fputs("}\n", out);
+	}
+}
+
+/* Without the key that makes it, there is no such section. */
+static bool
+is_absent(const struct conf *conf, const struct conf_key *keys, unsigned n)
+{
+	unsigned i;
+
+	for (i = 0; i < n; i++)
+		if (keys[i].required != NULL &&
+		    *(char *const *)field_of(&keys[i], conf) == NULL)
+			return true;
+	return false;
+}
+
+static void
+print_section(FILE *out, const struct conf *conf, const struct conf_key *keys, unsigned n)
+{
+	const char *section = keys->section;
+	unsigned i;
+
+	if (is_absent(conf, keys, n)) {
+		if (keys->kind != CONF_KIND_TOKEN_FILE)
+			fprintf(out, "# no %s\n", section);
+		else
+			fputs(conf->token == NULL ? "# no auth: open\n" :
+			    "# auth: the token is from LIMINAL_AUTH_TOKEN\n", out);
+		return;
+	}
+	if (section != NULL)
+		fprintf(out, "%s {\n", section);
+	for (i = 0; i < n; i++)
+		print_key(out, conf, &keys[i], conf);
+	if (section != NULL)
+		fputs("}\n", out);
 }
 
 void
 conf_print(const struct conf *conf, FILE *out)
 {
 	const struct conf_key *key;
-	bool opens, closes;
-	unsigned i;
+	unsigned i, n, first;
 
-	for (i = 0; i < conf_n_keys; i++) {
+	for (i = 0; i < conf_n_keys; i += n) {
 		key = &conf_keys[i];
-		if (key->kind == CONF_KIND_TOKEN_FILE && conf->token_file == NULL) {
-			fputs(conf->token == NULL ? "# no auth: open\n" :
-			    "# auth: the token is from LIMINAL_AUTH_TOKEN\n", out);
-			continue;
-		}
-		opens = key->section != NULL && (i == 0 || !is_same_section(key, key - 1));
-		closes = key->section != NULL &&
-		    (i + 1 == conf_n_keys || !is_same_section(key, key + 1));
-		if (opens)
-			fprintf(out, "%s {\n", key->section);
-		print_key(out, conf, i);
-		if (closes)
-			fputs("}\n", out);
+		n = conf_section_keys(key->section, &first);
+		if (conf_section_kind(key->section) == CONF_SECTION_TITLED)
+			print_responders(out, conf, key, n);
+		else
+			print_section(out, conf, key, n);
 	}
 }

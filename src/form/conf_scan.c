@@ -1,5 +1,5 @@
 /*
- * conf_scan: cut a configuration file into pieces, one per assignment, so that libConfuse,
+ * conf_scan: cut a configuration file into sections and pieces, one per assignment, so that libConfuse,
  * which stops at the first error and miscounts lines after block comments, reads each of
  * them alone and one mistake hides no other.
  *
@@ -15,7 +15,6 @@
 #include "form/conf_parts.h"
 
 #define WORD_END	" \t\r\n\"'#{}()=,+*"
-#define SCAN_SECTIONS	16
 
 struct scan_token {
 	char type;		/* 'w' a word or string, '+' for +=, else itself, 0 = end */
@@ -32,10 +31,7 @@ struct scan {
 	struct scan_token *tokens;	/* n, and then one of type 0 */
 	size_t n, size;
 	int balance;			/* { minus } of the whole file */
-	const char *section;		/* the open one, or NULL */
-	int section_line;
-	struct { const char *name; int line; } seen[SCAN_SECTIONS];
-	unsigned n_seen;
+	const char *section;		/* the open one, the last of r->blocks, or NULL */
 };
 
 static void
@@ -182,6 +178,18 @@ scan_type(const struct scan *s, size_t i)
 	return i < s->n ? s->tokens[i].type : 0;
 }
 
+/* The text of tokens [FIRST, END), to be freed. */
+static char *
+scan_text(struct scan *s, size_t first, size_t end)
+{
+	size_t start = s->tokens[first].start;
+	char *text = strndup(s->text + start, s->tokens[end - 1].end - start);
+
+	if (text == NULL)
+		s->r->nomem = true;
+	return text;
+}
+
 /* The text of a word, without its quotes; to be freed. */
 static char *
 scan_word(struct scan *s, size_t i)
@@ -225,7 +233,6 @@ static void
 scan_emit(struct scan *s, size_t first, size_t end, bool named)
 {
 	struct conf_piece *more, *piece;
-	size_t start = s->tokens[first].start;
 
 	more = realloc(s->pieces->v, (s->pieces->n + 1) * sizeof *more);
 	if (more == NULL) {
@@ -234,11 +241,10 @@ scan_emit(struct scan *s, size_t first, size_t end, bool named)
 	}
 	s->pieces->v = more;
 	piece = &more[s->pieces->n++];
-	*piece = (struct conf_piece){ .section = s->section, .line = s->tokens[first].line };
+	*piece = (struct conf_piece){ .line = s->tokens[first].line };
+	piece->block = s->section == NULL ? -1 : (int)s->r->n_blocks - 1;
 	piece->append = named && scan_type(s, first + 1) == '+';
-	piece->text = strndup(s->text + start, s->tokens[end - 1].end - start);
-	if (piece->text == NULL)
-		s->r->nomem = true;
+	piece->text = scan_text(s, first, end);
 	if (named)
 		piece->name = scan_word(s, first);
 }
@@ -287,35 +293,54 @@ scan_skip_braces(struct scan *s, size_t i)
 	return i;
 }
 
+/* TITLE: see conf_block; it is taken. */
 static void
-scan_enter(struct scan *s, const char *name, int line)
+scan_enter(struct scan *s, const char *name, char *title, int line)
 {
-	unsigned i;
+	const struct conf_block *first = NULL;
 
-	for (i = 0; i < conf_n_keys; i++)
-		if (conf_keys[i].section != NULL && strcmp(conf_keys[i].section, name) == 0)
-			s->section = conf_keys[i].section;
-	s->section_line = line;
-	if (strcmp(name, "auth") == 0 && s->r->auth_line == 0)
-		s->r->auth_line = line;
-	for (i = 0; i < s->n_seen; i++)
-		if (strcmp(s->seen[i].name, name) == 0) {
-			conf_error_add(s->r, CONF_FROM_FILE, line,
-			    "section '%s' is repeated (first in line %d)", name, s->seen[i].line);
-			return;
-		}
-	if (s->n_seen < SCAN_SECTIONS) {
-		s->seen[s->n_seen].name = s->section;
-		s->seen[s->n_seen++].line = line;
-	}
+	if (title != NULL || conf_section_kind(name) == CONF_SECTION_PLAIN)
+		first = conf_block_find(s->r, name, title);
+	if (first != NULL && title != NULL)
+		conf_error_add(s->r, CONF_FROM_FILE, line,
+		    "%s \"%s\" is repeated (first in line %d)", name, title, first->line);
+	else if (first != NULL)
+		conf_error_add(s->r, CONF_FROM_FILE, line,
+		    "section '%s' is repeated (first in line %d)", name, first->line);
+	if (conf_block_add(s->r, name, title, line) < 0)
+		s->r->nomem = true;
+	else
+		s->section = s->r->blocks[s->r->n_blocks - 1].section;
 }
 
-/* A name and a brace, or with a title or a wrong '=' between them. */
+/* The title of the section at I, or NULL; says so if it should be the other way round. */
+static char *
+scan_title(struct scan *s, size_t i, const char *name, enum conf_section_kind kind)
+{
+	int line = s->tokens[i].line;
+	char type = scan_type(s, i + 1), *text, *title;
+
+	if (type == '=')
+		conf_error_add(s->r, CONF_FROM_FILE, line, "section '%s' takes no '='", name);
+	else if (type == 'w' && kind == CONF_SECTION_PLAIN)
+		conf_error_add(s->r, CONF_FROM_FILE, line, "section '%s' takes no title", name);
+	else if (type != 'w' && kind == CONF_SECTION_TITLED)
+		conf_error_add(s->r, CONF_FROM_FILE, line,
+		    "section '%s' needs a title: %s \"…\" { … }", name, name);
+	else if (type == 'w' && (text = scan_text(s, i + 1, i + 2)) != NULL) {
+		title = conf_title_read(s->r, text, s->tokens[i + 1].line);
+		free(text);
+		return title;
+	}
+	return NULL;
+}
+
+/* A name and a brace, with a title or a wrong '=' between them. */
 static size_t
 scan_section(struct scan *s, size_t i, char *name)
 {
 	size_t brace = scan_type(s, i + 1) == '{' ? i + 1 : i + 2;
-	enum conf_section kind = s->section == NULL ? conf_section_kind(name) :
+	enum conf_section_kind kind = s->section == NULL ? conf_section_kind(name) :
 	    CONF_SECTION_UNKNOWN;
 	int line = s->tokens[i].line;
 
@@ -330,13 +355,7 @@ scan_section(struct scan *s, size_t i, char *name)
 		    s->section != NULL ? " in section '" : "",
 		    s->section != NULL ? s->section : "", s->section != NULL ? "'" : "");
 	else {
-		if (scan_type(s, i + 1) == 'w')
-			conf_error_add(s->r, CONF_FROM_FILE, line,
-			    "section '%s' takes no title", name);
-		else if (brace != i + 1)
-			conf_error_add(s->r, CONF_FROM_FILE, line,
-			    "section '%s' takes no '='", name);
-		scan_enter(s, name, line);
+		scan_enter(s, name, scan_title(s, i, name, kind), line);
 		return brace + 1;
 	}
 	return scan_skip_braces(s, brace);
@@ -345,7 +364,7 @@ scan_section(struct scan *s, size_t i, char *name)
 static void
 scan_leave_open(struct scan *s)
 {
-	conf_error_add(s->r, CONF_FROM_FILE, s->section_line,
+	conf_error_add(s->r, CONF_FROM_FILE, s->r->blocks[s->r->n_blocks - 1].line,
 	    "section '%s' opens here and is not closed", s->section);
 	s->section = NULL;
 	s->balance--;

@@ -6,112 +6,37 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
-#include "base/err.h"
 #include "form/conf_parts.h"
+#include "form/frame.h"
 
 struct value {
 	struct conf_reading *r;
 	const struct conf_key *key;
 	const struct conf_setting *setting;
+	const char *title;	/* of the section, or NULL */
+	struct conf *conf;
 	void *field;
 };
-
-static const struct { const char *unit; int64_t ns; } durations[] = {
-	{ "d", INT64_C(86400000000000) }, { "h", INT64_C(3600000000000) },
-	{ "m", INT64_C(60000000000) }, { "s", INT64_C(1000000000) }, { "ms", INT64_C(1000000) },
-};
-
-static const struct { const char *unit; uint64_t bytes; } sizes[] = {
-	{ "G", UINT64_C(1) << 30 }, { "M", UINT64_C(1) << 20 }, { "K", UINT64_C(1) << 10 },
-	{ "", 1 },
-};
-
-/* Digits only, no sign and no blanks; *END behind them. */
-static int
-parse_number(const char *text, uint64_t *number, const char **end)
-{
-	uint64_t n = 0;
-
-	if (*text < '0' || *text > '9')
-		return ERR_INVALID;
-	for (; *text >= '0' && *text <= '9'; text++)
-		if (__builtin_mul_overflow(n, 10, &n) ||
-		    __builtin_add_overflow(n, (uint64_t)(*text - '0'), &n))
-			return ERR_INVALID;
-	*number = n;
-	*end = text;
-	return 0;
-}
-
-int
-conf_parse_duration(const char *text, int64_t *ns)
-{
-	const char *unit;
-	uint64_t n;
-	size_t i;
-
-	if (parse_number(text, &n, &unit) < 0)
-		return ERR_INVALID;
-	for (i = 0; i < sizeof durations / sizeof durations[0]; i++)
-		if (strcmp(unit, durations[i].unit) == 0)
-			return __builtin_mul_overflow(n, durations[i].ns, ns) ? ERR_INVALID : 0;
-	return ERR_INVALID;
-}
-
-int
-conf_parse_size(const char *text, uint64_t *bytes)
-{
-	const char *unit;
-	uint64_t n;
-	size_t i;
-
-	if (parse_number(text, &n, &unit) < 0)
-		return ERR_INVALID;
-	for (i = 0; i < sizeof sizes / sizeof sizes[0]; i++)
-		if (strcmp(unit, sizes[i].unit) == 0)
-			return __builtin_mul_overflow(n, sizes[i].bytes, bytes) ? ERR_INVALID : 0;
-	return ERR_INVALID;
-}
-
-const char *
-conf_format_duration(int64_t ns, char *buf, size_t size)
-{
-	size_t i = 0;
-
-	if (ns == 0)
-		i = 3;	/* "0s" rather than "0d" */
-	while (ns % durations[i].ns != 0 && i + 1 < sizeof durations / sizeof durations[0])
-		i++;
-	snprintf(buf, size, "%lld%s", (long long)(ns / durations[i].ns), durations[i].unit);
-	return buf;
-}
-
-const char *
-conf_format_size(uint64_t bytes, char *buf, size_t size)
-{
-	size_t i = 0;
-
-	while (bytes % sizes[i].bytes != 0 || (bytes == 0 && sizes[i].bytes > 1))
-		i++;
-	snprintf(buf, size, "%llu%s", (unsigned long long)(bytes / sizes[i].bytes),
-	    sizes[i].unit);
-	return buf;
-}
 
 /* Say what is wrong with value I, after the name of what has it. */
 static void __attribute__((format(printf, 3, 4)))
 value_error(const struct value *v, unsigned i, const char *fmt, ...)
 {
-	char text[512], name[128];
+	char text[512], name[256];
 	const char *label = v->setting->label;
 	va_list ap;
 
 	va_start(ap, fmt);
 	vsnprintf(text, sizeof text, fmt, ap);
 	va_end(ap);
-	if (label == NULL)
+	if (v->title != NULL) {
+		snprintf(name, sizeof name, "%s \"%s\": %s", v->key->section, v->title,
+		    v->key->name);
+		label = name;
+	} else if (label == NULL)
 		label = conf_key_dotted(v->key, name, sizeof name);
 	conf_error_add(v->r, v->setting->origin,
 	    i < v->setting->n ? v->setting->lines[i] : v->setting->line, "%s%s: %s",
@@ -176,8 +101,9 @@ take_address(const struct value *v, unsigned i)
 }
 
 static void
-take_addresses(const struct value *v, struct conf *conf)
+take_addresses(const struct value *v)
 {
+	struct conf *conf = v->conf;
 	char *address;
 	unsigned i;
 
@@ -204,15 +130,82 @@ is_plain(const char *text)
 	return true;
 }
 
-static void
-take_path(const struct value *v, const char *text)
+/* A path made absolute, or NULL when it cannot be one. */
+static char *
+take_resolved(const struct value *v, const char *text)
 {
+	char *path = NULL;
+
 	if (*text == '\0')
 		value_error(v, 0, "the path is empty");
 	else if (!is_plain(text))
 		value_error(v, 0, "\"%s\": the path has control characters", text);
+	else if ((path = conf_path_resolve(v->r, v->setting->origin, text)) == NULL)
+		v->r->nomem = true;
+	return path;
+}
+
+/* The path of a regular file that we may use as MODE (access(2)) says, or NULL. */
+static char *
+take_file(const struct value *v, const char *text, int mode)
+{
+	char *path = take_resolved(v, text);
+	struct stat st;
+
+	if (path == NULL)
+		return NULL;
+	if (stat(path, &st) < 0)
+		value_error(v, 0, "%s: %s", path, strerror(errno));
+	else if (!S_ISREG(st.st_mode))
+		value_error(v, 0, "%s: not a regular file", path);
+	else if (access(path, mode) < 0)
+		value_error(v, 0, "%s: %s%s", path, strerror(errno),
+		    mode == X_OK && errno == EACCES ? " (it is to be executed)" : "");
 	else
-		store_string(v, conf_path_resolve(v->r, v->setting->origin, text));
+		return path;
+	free(path);
+	return NULL;
+}
+
+static void
+take_path(const struct value *v, const char *text)
+{
+	*(char **)v->field = take_resolved(v, text);
+}
+
+static void
+take_module(const struct value *v, const char *text)
+{
+	*(char **)v->field = take_file(v, text, R_OK);
+}
+
+/* The values from I on. */
+static void
+take_texts(const struct value *v, unsigned i)
+{
+	for (; i < v->setting->n; i++)
+		if (conf_list_add(v->field, v->setting->values[i]) < 0)
+			v->r->nomem = true;
+}
+
+static void
+take_program(const struct value *v)
+{
+	char *path;
+
+	if (v->setting->n == 0) {
+		if (!v->setting->broken)
+			value_error(v, 0, "at least the program is needed");
+		return;
+	}
+	path = take_file(v, v->setting->values[0], X_OK);
+	if (path == NULL)
+		return;
+	if (conf_list_add(v->field, path) < 0)
+		v->r->nomem = true;
+	else
+		take_texts(v, 1);
+	free(path);
 }
 
 static void
@@ -224,6 +217,12 @@ take_name(const struct value *v, const char *text)
 		store_string(v, strdup(text));
 }
 
+static bool
+is_in_range(const struct value *v, uint64_t n)
+{
+	return n >= (uint64_t)v->key->min && n <= (uint64_t)v->key->max;
+}
+
 static void
 take_duration(const struct value *v, const char *text)
 {
@@ -233,7 +232,7 @@ take_duration(const struct value *v, const char *text)
 	if (conf_parse_duration(text, &ns) < 0)
 		value_error(v, 0, "\"%s\" is not a duration such as \"250ms\", \"5s\", \"10m\", "
 		    "\"2h\" or \"7d\"", text);
-	else if (ns < v->key->min || ns > v->key->max)
+	else if (!is_in_range(v, (uint64_t)ns))
 		value_error(v, 0, "\"%s\" is out of range (%s to %s)", text,
 		    conf_format_duration(v->key->min, min, sizeof min),
 		    conf_format_duration(v->key->max, max, sizeof max));
@@ -249,7 +248,7 @@ take_size(const struct value *v, const char *text)
 
 	if (conf_parse_size(text, &bytes) < 0)
 		value_error(v, 0, "\"%s\" is not a size such as \"64K\", \"16M\" or \"1G\"", text);
-	else if (bytes < (uint64_t)v->key->min || bytes > (uint64_t)v->key->max)
+	else if (!is_in_range(v, bytes))
 		value_error(v, 0, "\"%s\" is out of range (%s to %s)", text,
 		    conf_format_size((uint64_t)v->key->min, min, sizeof min),
 		    conf_format_size((uint64_t)v->key->max, max, sizeof max));
@@ -265,8 +264,7 @@ take_count(const struct value *v, const char *text)
 	const char *end;
 	uint64_t n;
 
-	if (parse_number(text, &n, &end) < 0 || *end != '\0' || n < (uint64_t)v->key->min ||
-	    n > (uint64_t)v->key->max)
+	if (conf_parse_number(text, &n, &end) < 0 || *end != '\0' || !is_in_range(v, n))
 		value_error(v, 0, "\"%s\" is not a number from %lld to %lld", text,
 		    (long long)v->key->min, (long long)v->key->max);
 	else
@@ -288,8 +286,19 @@ take_word(const struct value *v, const char *text)
 		    i == 0 ? "" : v->key->words[i + 1] == NULL ? " or " : ", ",
 		    v->key->words[i]);
 	}
-	value_error(v, 0, "\"%s\" is not %s%s", text,
-	    v->key->kind == CONF_KIND_ROUTER ? "supported by this version: use " : "", choice);
+	value_error(v, 0, "\"%s\" is not %s%s", text, choice, v->key->kind ==
+	    CONF_KIND_ROUTER ? ", and not the path of a shared object (it has a '/')" : "");
+}
+
+static void
+take_router(const struct value *v, const char *text)
+{
+	if (strchr(text, '/') == NULL) {
+		take_word(v, text);
+		return;
+	}
+	v->conf->router = CONF_ROUTER_MODULE;
+	v->conf->router_module = take_file(v, text, R_OK);
 }
 
 static void
@@ -305,10 +314,12 @@ take_bool(const struct value *v, const char *text)
 }
 
 static void
-take_text(const struct value *v, const char *text, struct conf *conf)
+take_text(const struct value *v, const char *text)
 {
 	switch (v->key->kind) {
 	case CONF_KIND_ADDRESSES:
+	case CONF_KIND_TEXTS:
+	case CONF_KIND_PROGRAM:
 		break;
 	case CONF_KIND_ADDRESS:
 		if (*text != '\0')	/* "" is none */
@@ -316,6 +327,9 @@ take_text(const struct value *v, const char *text, struct conf *conf)
 		break;
 	case CONF_KIND_PATH:
 		take_path(v, text);
+		break;
+	case CONF_KIND_MODULE:
+		take_module(v, text);
 		break;
 	case CONF_KIND_NAME:
 		take_name(v, text);
@@ -331,38 +345,130 @@ take_text(const struct value *v, const char *text, struct conf *conf)
 		take_count(v, text);
 		break;
 	case CONF_KIND_WORD:
-	case CONF_KIND_ROUTER:
 		take_word(v, text);
+		break;
+	case CONF_KIND_ROUTER:
+		take_router(v, text);
 		break;
 	case CONF_KIND_BOOL:
 		take_bool(v, text);
 		break;
 	case CONF_KIND_TOKEN_FILE:
-		conf_token_read(v->r, v->setting, conf);
+		conf_token_read(v->r, v->setting, v->conf);
 		break;
 	}
 }
 
-void
-conf_value_apply(struct conf_reading *r, int index, struct conf *conf)
+static void
+take_list(const struct value *v)
 {
-	const struct conf_key *key = &conf_keys[index];
-	struct conf_setting *setting = &r->settings[index];
-	struct value v = { r, key, setting, (char *)conf + key->offset };
+	if (v->key->kind == CONF_KIND_ADDRESSES)
+		take_addresses(v);
+	else if (v->key->kind == CONF_KIND_PROGRAM)
+		take_program(v);
+	else
+		take_texts(v, 0);
+}
+
+/* Put SETTING, or the default, into the field of KEY in INTO. */
+static void
+apply(struct conf_reading *r, const struct conf_key *key, struct conf_setting *setting,
+    const char *title, struct conf *conf, void *into)
+{
+	struct value v = { r, key, setting, title, conf, (char *)into + key->offset };
+	char name[128];
 
 	if (setting->origin == CONF_FROM_DEFAULT) {
 		if (key->initial == NULL)
 			return;
-		if (setting->n == 0 && conf_setting_add(setting, key->initial, 0) < 0) {
+		if (conf_setting_add(setting, key->initial, 0) < 0) {
 			r->nomem = true;
 			return;
 		}
-	} else if (key->inactive)
-		conf->inactive |= UINT32_C(1) << index;
+	} else if (key->inactive && conf_list_add(&conf->inactive,
+	    conf_key_dotted(key, name, sizeof name)) < 0)
+		r->nomem = true;
 	if (setting->broken && setting->n == 0)
 		return;
-	if (key->kind == CONF_KIND_ADDRESSES)
-		take_addresses(&v, conf);
+	if (conf_key_is_list(key))
+		take_list(&v);
 	else if (setting->n > 0)
-		take_text(&v, setting->values[0], conf);
+		take_text(&v, setting->values[0]);
+}
+
+/* What a responder cannot be for: a participant of the daemon's own answers it already. */
+static const char *
+subject_check(const char *subject)
+{
+	if (*subject == '\0')
+		return "the subject is empty";
+	if (strncmp(subject, FRAME_SUBJECT_POOL, strlen(FRAME_SUBJECT_POOL)) == 0)
+		return "subjects that begin with " FRAME_SUBJECT_POOL
+		    " are those of the worker pools";
+	if (strncmp(subject, FRAME_SUBJECT_CONNECTION, strlen(FRAME_SUBJECT_CONNECTION)) == 0)
+		return "subjects that begin with " FRAME_SUBJECT_CONNECTION
+		    " are those of the connections";
+	return NULL;
+}
+
+static void
+apply_responder(struct conf_reading *r, const struct conf_block *block, struct conf *conf)
+{
+	struct conf_responder *responder = &conf->responders[conf->n_responders++];
+	unsigned first, i, n = conf_section_keys(block->section, &first);
+	const char *wrong;
+
+	if (block->title != NULL) {
+		if ((wrong = subject_check(block->title)) != NULL)
+			conf_error_add(r, CONF_FROM_FILE, block->line, "%s \"%s\": %s",
+			    block->section, block->title, wrong);
+		if ((responder->subject = strdup(block->title)) == NULL)
+			r->nomem = true;
+	}
+	for (i = first; i < first + n; i++)
+		apply(r, &conf_keys[i], conf_setting_at(r, block, (int)i), block->title, conf,
+		    responder);
+}
+
+static void
+apply_responders(struct conf_reading *r, struct conf *conf)
+{
+	unsigned i;
+
+	if (r->n_blocks == 0)
+		return;
+	conf->responders = calloc(r->n_blocks, sizeof *conf->responders);
+	if (conf->responders == NULL) {
+		r->nomem = true;
+		return;
+	}
+	for (i = 0; i < r->n_blocks; i++)
+		if (strcmp(r->blocks[i].section, "responder") == 0)
+			apply_responder(r, &r->blocks[i], conf);
+}
+
+/* Arguments that nobody would get. */
+static void
+check_router_args(struct conf_reading *r)
+{
+	int router = conf_key_find("dispatch", "router");
+	int args = conf_key_find("dispatch", "router_args");
+	struct value v = { .r = r, .key = &conf_keys[args], .setting = &r->settings[args] };
+
+	if (v.setting->n > 0 && r->settings[router].n > 0 &&
+	    strchr(r->settings[router].values[0], '/') == NULL)
+		value_error(&v, 0, "the router \"%s\" takes no arguments",
+		    r->settings[router].values[0]);
+}
+
+void
+conf_value_apply(struct conf_reading *r, struct conf *conf)
+{
+	unsigned i;
+
+	for (i = 0; i < conf_n_keys; i++)
+		if (conf_section_kind(conf_keys[i].section) != CONF_SECTION_TITLED)
+			apply(r, &conf_keys[i], &r->settings[i], NULL, conf, conf);
+	apply_responders(r, conf);
+	check_router_args(r);
 }

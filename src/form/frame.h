@@ -41,6 +41,10 @@ enum frame_type {
 #define FRAME_CAPABILITY_WORKER_CAPACITY	UINT32_C(0x00010000)
 #define FRAME_CAPABILITY_DURABLE_SUBSCRIPTION	UINT32_C(0x00020000)
 
+/* Beginnings of the subjects that the daemon answers itself. */
+#define FRAME_SUBJECT_POOL		"aion.dispatch."	/* systems.md D1 */
+#define FRAME_SUBJECT_CONNECTION	"liminal.connection."	/* systems.md F2 */
+
 enum frame_reason {
 	FRAME_REASON_INCOMPLETE_HEADER = 0x0001,
 	FRAME_REASON_TRUNCATED_PAYLOAD = 0x0002,

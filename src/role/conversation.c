@@ -14,7 +14,7 @@
 #include "state/connections.h"
 #include "state/conversations.h"
 
-#define CONVERSATION_TARGET_PREFIX "liminal.connection."
+#define CONVERSATION_TARGET_PREFIX FRAME_SUBJECT_CONNECTION
 
 static int
 conversation_compare(const struct conversation *a, const struct conversation *b)

@@ -20,7 +20,7 @@
 
 /* Of a namespace and of a task queue: two of them and the prefix fit into a key. */
 #define POOL_NAME_MAX		200
-#define POOL_SUBJECT_PREFIX	"aion.dispatch."	/* systems.md D1 */
+#define POOL_SUBJECT_PREFIX	FRAME_SUBJECT_POOL
 
 /* "<namespace>.<task queue>", not terminated. */
 struct pool_name {
