@@ -24,6 +24,7 @@ my $OWNER = $$;
 my %DEFAULTS = (
 	listen        => '{ "127.0.0.1:0" }',
 	runtime_dir   => '"%D/run"',
+	persist_dir   => '"%D/persist"',
 	drain_timeout => '"5s"',
 );
 
@@ -61,7 +62,7 @@ sub prepare ($class, %o) {
 		dir => $o{dir} // tempdir('liminal-test-XXXXXXXX', DIR => $base),
 		owns_dir => !$o{dir}, log_from => 0, n_clients => 0,
 	}, $class;
-	mkdir "$self->{dir}/run", 0700;
+	mkdir "$self->{dir}/$_", 0700 for qw(run persist);
 	my $text = $o{conf} // '';
 	for my $key (sort keys %DEFAULTS) {
 		$text = "$key = $DEFAULTS{$key}\n$text" if $text !~ /^\s*$key\s*=/m;
