@@ -228,6 +228,21 @@ scan_is_value(const struct scan *s, size_t i)
 	return scan_type(s, i) == 'w' && !scan_is_assignment(s, i) && scan_type(s, i + 1) != '{';
 }
 
+/* A section that takes a title begins where only values can be: a list was not closed. */
+static bool
+scan_is_titled(struct scan *s, size_t i)
+{
+	enum conf_section_kind kind;
+	char *name;
+
+	if (scan_type(s, i) != 'w' || scan_type(s, i + 1) != 'w' || scan_type(s, i + 2) != '{' ||
+	    (name = scan_word(s, i)) == NULL)
+		return false;
+	kind = conf_section_kind(name);
+	free(name);
+	return kind == CONF_SECTION_TITLED || kind == CONF_SECTION_LATER;
+}
+
 /* Tokens [FIRST, END) as a piece called by the token NAME, unless it is stray text. */
 static void
 scan_emit(struct scan *s, size_t first, size_t end, bool named)
@@ -266,8 +281,8 @@ scan_assignment(struct scan *s, size_t first)
 	size_t i = first + 2;
 
 	if (scan_type(s, i) == '{') {
-		for (i++; scan_is_value(s, i) || (scan_type(s, i) != 0 &&
-		    strchr(",=+()", scan_type(s, i)) != NULL); i++)
+		for (i++; (scan_is_value(s, i) && !scan_is_titled(s, i)) ||
+		    (scan_type(s, i) != 0 && strchr(",=+()", scan_type(s, i)) != NULL); i++)
 			continue;
 		if (scan_type(s, i) == '}')
 			i++;
