@@ -1,7 +1,7 @@
 /*
- * conf_scan: cut a configuration file into sections and pieces, one per assignment, so that libConfuse,
- * which stops at the first error and miscounts lines after block comments, reads each of
- * them alone and one mistake hides no other.
+ * conf_scan: cut a configuration file into sections and pieces, one per assignment, so that
+ * libConfuse, which stops at the first error and miscounts lines after block comments, reads
+ * each of them alone and one mistake hides no other.
  *
  * The tokens are those of libConfuse's lexer. Errors here are those that a single piece
  * cannot show: open strings, comments and sections, and sections that are unknown, repeated

@@ -227,11 +227,14 @@ Test(conf, cases_of_t_conf)
 	cr_assert(lt(uint, 10, n));
 }
 
+#define EXAMPLE_PROGRAM	"/usr/local/libexec/upper"
+#define EXAMPLE_MODULE	"/usr/local/lib/liminald/notifier/exec.so"
+
 /* The example that is installed: good as it is, and good with each key switched on. It then
  * says what the defaults say, and has each key. */
 Test(conf, example_documents_every_key)
 {
-	char *text = slurp("conf/liminald.conf"), *line, *errors, *got, *want, *p;
+	char *text = slurp("conf/liminald.conf"), *line, *errors, *got, *want, *p, notifier[512];
 	struct conf plain, full;
 
 	cr_assert(ne(ptr, text, NULL));
@@ -245,6 +248,9 @@ Test(conf, example_documents_every_key)
 			*line = ' ';
 	}
 	setenv("LIMINAL_AUTH_TOKEN", "in place of the file", 1);
+	/* What it names need not be installed here. */
+	text = replace(text, EXAMPLE_PROGRAM, "/bin/sh");
+	text = replace(text, EXAMPLE_MODULE, "full.conf");
 	cr_expect(zero(int, load(&full, write_file("full.conf", text, strlen(text), 0600), 0, NULL,
 	    &errors)), "%s", errors);
 	free(errors);
@@ -255,6 +261,14 @@ Test(conf, example_documents_every_key)
 	got = replace(got, "user = \"liminal\"", "# user = \"\"");
 	got = replace(got, "pid_file = \"/run/liminald.pid\"", "# pid_file = \"\"");
 	got = replace(got, "health_listen = \"127.0.0.1:7678\"", "# health_listen = \"\"");
+	got = replace(got, "responder \"upper\" {\n\texec = { \"/bin/sh\" }\n}\n",
+	    "# no responder\n");
+	p = strstr(got, "notifier {");
+	cr_assert(ne(ptr, p, NULL));
+	cr_expect(eq(int, contains(p, "full.conf\"\n\targs = { \"/usr/local/libexec/on-worker\" }\n"
+	    "\ttimeout = \"1s\"\n}\n"), 1));
+	snprintf(notifier, sizeof notifier, "%.*s", (int)(strstr(p, "\n}\n") + 3 - p), p);
+	got = replace(got, notifier, "# no notifier\n");
 	got = replace(got, "\tsubscriptions", "\t# subscriptions");
 	got = replace(got, "# auth: the token is from LIMINAL_AUTH_TOKEN", "# no auth: open");
 	check_text(got, want);
@@ -288,6 +302,15 @@ Test(conf, defaults)
 	cr_expect(eq(u32, c.queue_limit, 10000));
 	cr_expect(eq(u32, c.max_attempts, 3));
 	cr_expect(eq(i64, c.first_push_delay_ns, SECOND / 50));
+	cr_expect(eq(i64, c.router_timeout_ns, SECOND));
+	cr_expect(eq(ptr, c.router_module, NULL));
+	cr_expect(zero(uint, c.router_args.n));
+	cr_expect(eq(int, c.record, true));
+	cr_expect(eq(u32, c.record_keep, 1000000));
+	cr_expect(eq(i64, c.record_keep_age_ns, 30 * 86400 * SECOND));
+	cr_expect(zero(uint, c.n_responders));
+	cr_expect(eq(ptr, c.notifier_module, NULL));
+	cr_expect(eq(i64, c.notifier_timeout_ns, SECOND));
 	cr_expect(eq(u32, c.max_connections, 1024));
 	cr_expect(eq(u32, c.max_connections_per_address, 0));
 	cr_expect(eq(u32, c.max_frame_bytes, 16u << 20));
@@ -421,6 +444,148 @@ Test(conf, override_forms)
 	cr_expect(eq(u32, c.max_connections, 7));
 	conf_free(&c);
 	free(errors);
+}
+
+/* What others are given: absolute paths, and lists that end as execv wants them to. */
+Test(conf, sections_as_they_are_used)
+{
+	char *errors, *dir = realpath("t/conf", NULL), want[1024];
+	struct conf c;
+
+	cr_assert(zero(int, load(&c, "t/conf/01.conf", 0, NULL, &errors)), "%s", errors);
+	cr_assert(eq(uint, c.n_responders, 2));
+	check_text(c.responders[0].subject, "upper");
+	cr_assert(eq(uint, c.responders[0].exec.n, 3));
+	check_text(c.responders[0].exec.texts[0], "/bin/sh");
+	check_text(c.responders[0].exec.texts[2], "exec upper --port");
+	cr_expect(eq(ptr, c.responders[0].exec.texts[3], NULL));
+	check_text(c.responders[1].subject, "a b.c");
+	snprintf(want, sizeof want, "%s/../tools/check-layers", dir);
+	check_text(c.responders[1].exec.texts[0], want);
+	snprintf(want, sizeof want, "%s/01.ok", dir);
+	check_text(c.notifier_module, want);
+	cr_assert(eq(uint, c.notifier_args.n, 2));
+	check_text(c.notifier_args.texts[1], "--tap=orders");
+	cr_expect(eq(ptr, c.notifier_args.texts[2], NULL));
+	cr_expect(eq(i64, c.notifier_timeout_ns, 60 * SECOND));
+	cr_expect(eq(int, c.router, CONF_ROUTER_MODULE));
+	check_text(c.router_module, want);
+	cr_assert(eq(uint, c.router_args.n, 2));
+	check_text(c.router_args.texts[1], "");
+	cr_expect(eq(i64, c.router_timeout_ns, SECOND / 100));
+	cr_expect(eq(u32, c.record_keep, 1000000000));
+	cr_expect(eq(i64, c.record_keep_age_ns, 3650 * 86400 * SECOND));
+	free(dir);
+	free(errors);
+	conf_free(&c);
+}
+
+/* What TEXT with OVERRIDES prints, or the errors. To be freed. */
+static char *
+print_or_errors(const char *text, unsigned n, char *const *overrides)
+{
+	char *errors, *result;
+	struct conf c;
+	int rc = load(&c, write_file("n.conf", text, strlen(text), 0600), n, overrides, &errors);
+
+	result = errors;
+	if (rc == 0) {
+		check_round_trip(&c);
+		result = print(&c);
+		free(errors);
+	}
+	conf_free(&c);
+	return result;
+}
+
+/* One value may make a section that the file does not have, if with it it is whole. */
+Test(conf, override_makes_a_section)
+{
+	static const char in_file[] = "notifier { module = n.conf timeout = 2s args = { a } }";
+	char *const module = (char[]){ "notifier.module=/bin/sh" };
+	char *const timeout = (char[]){ "notifier.timeout=3s" };
+	char *const args = (char[]){ "notifier.args=x, y z" };
+	char *const list = (char[]){ "notifier.args={ 'x, y' }" };
+	char *const none = (char[]){ "notifier.args={}" };
+	const struct { const char *file; char *overrides[3]; const char *want; } cases[] = {
+		{ "", { module }, "notifier {\n\tmodule = \"/bin/sh\"\n\targs = { }\n"
+		    "\ttimeout = \"1s\"\n}\n" },
+		{ "", { args, module, timeout }, "notifier {\n\tmodule = \"/bin/sh\"\n"
+		    "\targs = { \"x\", \"y z\" }\n\ttimeout = \"3s\"\n}\n" },
+		{ "notifier { }", { module, list }, "notifier {\n\tmodule = \"/bin/sh\"\n"
+		    "\targs = { \"x, y\" }\n\ttimeout = \"1s\"\n}\n" },
+		{ in_file, { module, none }, "notifier {\n\tmodule = \"/bin/sh\"\n"
+		    "\targs = { }\n\ttimeout = \"2s\"\n}\n" },
+		{ "", { timeout }, "-o notifier.timeout: there is no section 'notifier', which "
+		    "needs module (the shared object that is to be notified)\n" },
+		{ "", { args }, "-o notifier.args: there is no section 'notifier', which "
+		    "needs module (the shared object that is to be notified)\n" },
+		{ "", { (char[]){ "notifier.module=" } }, "-o notifier.module: the path is empty\n" },
+		{ "", { (char[]){ "notifier.module=/" } }, "-o notifier.module: /: not a regular "
+		    "file\n" },
+		{ "", { (char[]){ "dispatch.router_args=a" } }, "-o dispatch.router_args: the "
+		    "router \"least_loaded\" takes no arguments\n" },
+		{ "dispatch { router_args = { a } }",
+		    { (char[]){ "dispatch.router=/bin/sh" } }, "# no notifier\n" },
+	};
+	char *got;
+	unsigned n;
+	size_t i;
+
+	for (i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+		for (n = 0; n < 3 && cases[i].overrides[n] != NULL; n++)
+			continue;
+		got = print_or_errors(cases[i].file, n, cases[i].overrides);
+		if (*cases[i].want == '-')
+			check_text(got, cases[i].want);
+		else
+			cr_expect(eq(int, contains(got, cases[i].want), 1), "%s", got);
+		free(got);
+	}
+}
+
+/* A program that nobody may execute is found when the configuration is checked. */
+Test(conf, files_of_sections_are_checked)
+{
+	static const char text[] = "responder x { exec = { file } }\n";
+	char *errors;
+	struct conf c;
+
+	(void)write_file("file", "", 0, 0600);
+	cr_expect(eq(int, load(&c, write_file("x.conf", text, strlen(text), 0600), 0, NULL,
+	    &errors), ERR_INVALID));
+	cr_expect(eq(int, contains(errors, "x.conf:1: responder \"x\": exec: /"), 1), "%s",
+	    errors);
+	cr_expect(eq(int, contains(errors, "/file: Permission denied"), 1), "%s", errors);
+	conf_free(&c);
+	free(errors);
+	(void)write_file("file", "", 0, 0700);
+	cr_expect(zero(int, load(&c, write_file("x.conf", text, strlen(text), 0600), 0, NULL,
+	    &errors)), "%s", errors);
+	conf_free(&c);
+	free(errors);
+}
+
+/* Any number of sections; each is found again. */
+Test(conf, many_responders)
+{
+	char *text, *errors;
+	size_t size;
+	FILE *out = open_memstream(&text, &size);
+	struct conf c;
+	int i;
+
+	for (i = 0; i < 500; i++)
+		fprintf(out, "responder \"r%d\" { exec = { \"/bin/sh\", \"%d\" } }\n", i, i);
+	fclose(out);
+	cr_assert(zero(int, load(&c, write_file("many.conf", text, size, 0600), 0, NULL,
+	    &errors)), "%s", errors);
+	cr_assert(eq(uint, c.n_responders, 500));
+	check_text(c.responders[499].subject, "r499");
+	check_text(c.responders[499].exec.texts[1], "499");
+	free(text);
+	free(errors);
+	conf_free(&c);
 }
 
 /* Errors of all sources at once, the ones of the file first. */
@@ -592,8 +757,8 @@ Test(conf, files_that_cannot_be_read)
  * harm, and never taken for good while something was said about it. */
 Test(conf, mutilated_files)
 {
-	static const char *const files[] = { "t/conf/01.conf", "t/conf/03.conf", "t/conf/10.conf",
-	    "t/conf/12.conf" };
+	static const char *const files[] = { "t/conf/01.conf", "t/conf/03.conf", "t/conf/04.conf",
+	    "t/conf/10.conf", "t/conf/12.conf", "t/conf/19.conf" };
 	static const char bytes[] = "{}=\"'\\#,+*\n$/(";
 	char *text, *errors;
 	struct conf c;
