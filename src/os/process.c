@@ -53,11 +53,11 @@ process_set_title(const char *fmt, ...)
 }
 
 int
-process_init(struct process_family *family, int lock_fd, struct err *err)
+process_init(struct process_family *family, struct err *err)
 {
 	int fds[2];
 
-	*family = (struct process_family){ .master = getpid(), .lock_fd = lock_fd };
+	*family = (struct process_family){ .master = getpid() };
 	if (pipe2(fds, O_CLOEXEC) == -1)
 		return err_sys(err, errno, "pipe for the watch on the master");
 	family->watch_fd = fds[0];
@@ -66,6 +66,14 @@ process_init(struct process_family *family, int lock_fd, struct err *err)
 	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == -1)
 		return err_sys(err, errno, "no_new_privs");
 	return 0;
+}
+
+void
+process_keep_lock(struct process_family *family, int lock_fd)
+{
+	if (family->n_locks == PROCESS_LOCKS_MAX)
+		log_panic("more than %d locks", PROCESS_LOCKS_MAX);
+	family->lock_fds[family->n_locks++] = lock_fd;
 }
 
 void
@@ -139,14 +147,16 @@ process_close_all_but(int *keep, int n)
 static int
 process_set_up_child(const struct process_family *family, const struct process_child *child)
 {
-	int keep[] = { family->lock_fd, family->watch_fd, child->keep_fd };
+	int keep[PROCESS_LOCKS_MAX + 2] = { family->watch_fd, child->keep_fd }, n = 2;
 	char name[24];
 
 	/* Its own group before the mask opens: a terminal's ^C is the master's business. */
 	if (setpgid(0, 0) == -1)
 		return -1;
 	signals_reset_child();
-	process_close_all_but(keep, 3);
+	for (int i = 0; i < family->n_locks; i++)
+		keep[n++] = family->lock_fds[i];
+	process_close_all_but(keep, n);
 
 	/* The master may have died before the first line had its effect; it is never assumed
 	 * that an orphan's parent is pid 1. */

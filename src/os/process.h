@@ -2,9 +2,9 @@
  * process: the only place that forks.
  *
  * Owns the order of the set-up in a child. A child has its own process group, none of the
- * master's descriptors but the lock and the watch on the master, and dies with the
+ * master's descriptors but the locks and the watch on the master, and dies with the
  * master: the kernel kills it (PR_SET_PDEATHSIG), and where that fails it reads
- * end-of-file from the watch. The lock is kept on purpose: a new master refuses to
+ * end-of-file from the watch. The locks are kept on purpose: a new master refuses to
  * start while a process of the old one is alive.
  *
  * The parent must be single-threaded and must not hold an LMDB environment.
@@ -19,10 +19,13 @@
 #include "base/err.h"
 #include "os/board.h"
 
+#define PROCESS_LOCKS_MAX 2
+
 /* What the master and all its children have in common. */
 struct process_family {
 	pid_t master;
-	int lock_fd;		/* kept by the children; -1 = none */
+	int lock_fds[PROCESS_LOCKS_MAX];	/* n_locks of them, kept by the children */
+	int n_locks;
 	int watch_fd;		/* read end of the watch, for the children */
 	int watch_master_fd;	/* the end whose closing tells them; never written to */
 	int oom_is_lowered;	/* children have to raise theirs again */
@@ -44,7 +47,11 @@ void	process_init_title(int argc, char **argv, char **envp);
 void	process_set_title(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 
 /* In the master, once, before the first fork. Children will not gain privileges. */
-int	process_init(struct process_family *family, int lock_fd, struct err *err);
+int	process_init(struct process_family *family, struct err *err);
+
+/* From now on children keep LOCK_FD open. It stays the caller's; at most PROCESS_LOCKS_MAX. */
+void	process_keep_lock(struct process_family *family, int lock_fd);
+
 void	process_fini(struct process_family *family);
 
 /* Make the out-of-memory killer look elsewhere first, if this process may. */

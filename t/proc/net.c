@@ -21,6 +21,7 @@
 
 #include "base/clock.h"
 #include "os/net.h"
+#include "os/dirlock.h"
 #include "os/rundir.h"
 
 static char dir[64];
@@ -207,7 +208,7 @@ Test(rundir, made_private_below_an_existing_parent, .init = make_dir, .fini = re
 	cr_assert(zero(int, rundir_open(path, (uid_t)-1, (gid_t)-1, &lock, &err)));
 	cr_expect(zero(int, stat(path, &st)));
 	cr_expect(eq(int, st.st_mode & 07777, 0700));
-	rundir_close(lock);
+	dirlock_close(lock);
 
 	snprintf(path, sizeof(path), "%s/file", dir);
 	close(open(path, O_CREAT | O_WRONLY, 0600));
@@ -250,5 +251,5 @@ Test(rundir, an_orphan_keeps_the_lock, .init = make_dir, .fini = remove_dir)
 	(void)!read(fd, line, sizeof(line) - 1);
 	close(fd);
 	cr_expect(eq(str, line, mine));
-	rundir_close(lock);
+	dirlock_close(lock);
 }

@@ -63,11 +63,12 @@ check_child(const struct process_family *family, int keep_fd, int master_fd)
 	if (getpgrp() != getpid())
 		return 4;
 	if (fcntl(keep_fd, F_GETFD) == -1 || fcntl(family->watch_fd, F_GETFD) == -1 ||
-	    fcntl(family->lock_fd, F_GETFD) == -1)
+	    fcntl(family->lock_fds[0], F_GETFD) == -1 ||
+	    fcntl(family->lock_fds[1], F_GETFD) == -1)
 		return 5;
 	if (fcntl(master_fd, F_GETFD) != -1 || fcntl(family->watch_master_fd, F_GETFD) != -1)
 		return 6;
-	if (count_fds() != 6)
+	if (count_fds() != 7)
 		return 7;
 	if (prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) != 1)
 		return 8;
@@ -84,7 +85,9 @@ Test(process, a_child_starts_clean)
 
 	signals_init(&wait_mask);
 	cr_assert(zero(int, pipe(ends)));
-	cr_assert(zero(int, process_init(&family, open("/dev/null", O_RDWR), NULL)));
+	cr_assert(zero(int, process_init(&family, NULL)));
+	for (int i = 0; i < PROCESS_LOCKS_MAX; i++)
+		process_keep_lock(&family, open("/dev/null", O_RDWR));
 	for (int order = 0; order < 2; order++) {
 		/* The descriptor to keep below and above those to close. */
 		struct process_child child = { .board = board, .slot = 3, .conn_id = 17,
@@ -112,7 +115,7 @@ be_master(int fd, int ignores_death)
 	/* Whatever goes wrong here must not outlive the test. */
 	alarm(2 * PATIENCE_MS / 1000);
 	signals_init(&wait_mask);
-	if (process_init(&family, -1, NULL) != 0)
+	if (process_init(&family, NULL) != 0)
 		_exit(1);
 	if (process_fork(&family, &child) == 0) {
 		struct pollfd p = { .fd = family.watch_fd, .events = POLLIN };
