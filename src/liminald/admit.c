@@ -26,6 +26,8 @@ admit_is_open(struct master *master, int64_t now_ns)
 {
 	struct admit *admit = &master->admit;
 
+	if (!master->is_ready)
+		return 0;
 	if (admit->paused_until_ns != 0) {
 		if (now_ns < admit->paused_until_ns)
 			return 0;

@@ -79,8 +79,8 @@ children_reap(struct master *master, int64_t now_ns)
 		i = slots_find_pid(&master->slots, pid);
 		if (i == SLOTS_NONE)
 			log_debug("reaped stranger pid=%d", (int)pid);
-		else if (i == master->notices.slot)
-			notices_ended(master, wait_status, now_ns);
+		else if (master->slots.slot[i].kind != BOARD_CONNECTION)
+			services_ended(master, i, wait_status, now_ns);
 		else
 			children_connection_ended(master, i, wait_status);
 	}

@@ -15,8 +15,21 @@
 #define DRAIN_SETTLED_NS	(650 * CLOCK_MS)
 #define DRAIN_KEEPER_NS		(300 * CLOCK_MS)
 
+/* What the notifier and the router get: two calls of their modules, but never less than what a
+ * handful of short ones takes, nor more than an operator waits for. */
+#define DRAIN_MODULE_CALLS	2
+#define DRAIN_MODULE_MIN_NS	CLOCK_SECOND
+#define DRAIN_MODULE_MAX_NS	(5 * CLOCK_SECOND)
+
+/* What the store gets: a disk may be slow, and what is lost here was promised. */
+#define DRAIN_STORE_NS		(30 * CLOCK_SECOND)
+
+/* From a kill to the last look: only what the kernel cannot end is still there. */
+#define DRAIN_BURY_NS		CLOCK_SECOND
+
 #define DRAIN_LOG_NS		CLOCK_SECOND
 #define DRAIN_LOG_UNCHANGED_NS	(5 * CLOCK_SECOND)
+#define DRAIN_LOG_FLUSH_NS	(5 * CLOCK_SECOND)
 
 static void
 drain_enter(struct drain *drain, enum drain_phase phase, int64_t deadline_ns)
@@ -66,6 +79,21 @@ drain_request(struct master *master, int64_t now_ns)
 	}
 }
 
+void
+drain_set_status(struct drain *drain, int status)
+{
+	if (drain->exit_status == MASTER_EXIT_OK)
+		drain->exit_status = status;
+}
+
+void
+drain_fail(struct master *master, int status, int64_t now_ns)
+{
+	drain_set_status(&master->drain, status);
+	if (!drain_has_begun(&master->drain))
+		drain_request(master, now_ns);
+}
+
 static void
 drain_log_progress(struct master *master, int64_t now_ns)
 {
@@ -109,6 +137,57 @@ drain_step_connections(struct master *master, int64_t now_ns)
 	}
 }
 
+static int64_t
+drain_module_ns(int64_t timeout_ns)
+{
+	int64_t ns = timeout_ns < DRAIN_MODULE_MAX_NS ? DRAIN_MODULE_CALLS * timeout_ns :
+	    DRAIN_MODULE_MAX_NS;
+
+	return ns < DRAIN_MODULE_MIN_NS ? DRAIN_MODULE_MIN_NS :
+	    ns > DRAIN_MODULE_MAX_NS ? DRAIN_MODULE_MAX_NS : ns;
+}
+
+/* The keeper has cleaned up: nothing new gets into an inbox but by the services themselves. */
+static void
+drain_enter_services(struct master *master, int64_t now_ns)
+{
+	struct drain *drain = &master->drain;
+	const struct conf *conf = master->conf;
+
+	services_leave(master, BOARD_NOTIFIER,
+	    now_ns + drain_module_ns(conf->notifier_timeout_ns), now_ns);
+	services_leave(master, BOARD_ROUTER, now_ns + drain_module_ns(conf->router_timeout_ns),
+	    now_ns);
+	services_leave(master, BOARD_STORE, now_ns + DRAIN_STORE_NS, now_ns);
+	drain_enter(drain, DRAIN_SERVICES, now_ns + DRAIN_STORE_NS + DRAIN_BURY_NS);
+	drain->progress_ns = now_ns + DRAIN_LOG_FLUSH_NS;
+}
+
+static void
+drain_step_services(struct master *master, int64_t now_ns)
+{
+	struct drain *drain = &master->drain;
+	const struct services_service *store = services_get(&master->services, BOARD_STORE);
+
+	if (now_ns >= drain->progress_ns) {
+		drain->progress_ns = now_ns + DRAIN_LOG_FLUSH_NS;
+		if (!services_is_over(master, BOARD_STORE))
+			log_info("shutdown store_flushes pid=%d left_ms=%" PRId64,
+			    services_pid(master, BOARD_STORE),
+			    (store->leave_by_ns - now_ns) / CLOCK_MS);
+	}
+	if (now_ns < drain->deadline_ns && !(services_is_over(master, BOARD_STORE) &&
+	    services_is_over(master, BOARD_NOTIFIER) && services_is_over(master, BOARD_ROUTER)))
+		return;
+	/* It did not end, or could not be started again, in its time. */
+	if (store->main != NULL && store->was_ready && !store->has_finished &&
+	    drain->exit_status == MASTER_EXIT_OK) {
+		log_errorx("store did not flush in time setting=\"persist_dir\"");
+		drain_set_status(drain, MASTER_EXIT_FLUSH);
+	}
+	drain_enter(drain, DRAIN_DONE, now_ns);
+}
+
 void
 drain_step(struct master *master, int64_t now_ns)
 {
@@ -124,17 +203,15 @@ drain_step(struct master *master, int64_t now_ns)
 		if (uncleaned != 0)
 			log_warnx("shutdown not_cleaned_up=%u", uncleaned);
 		drain_enter(drain, DRAIN_KEEPER, now_ns + DRAIN_KEEPER_NS);
-		notices_close(master);
+		services_leave(master, BOARD_KEEPER, drain->deadline_ns, now_ns);
 	}
-	if (drain->phase == DRAIN_KEEPER) {
-		if (master->notices.slot == SLOTS_NONE) {
-			drain_enter(drain, DRAIN_DONE, now_ns);
-		} else if (now_ns >= drain->deadline_ns) {
-			/* Not waited for: it dies with its master at the latest. */
-			slots_kill(&master->slots, master->notices.slot, SIGKILL, "shutdown");
-			drain_enter(drain, DRAIN_DONE, now_ns);
-		}
-	}
+	/* Who kills the keeper at the deadline does not wait for it: it dies with its master at
+	 * the latest. */
+	if (drain->phase == DRAIN_KEEPER && (services_is_over(master, BOARD_KEEPER) ||
+	    now_ns >= drain->deadline_ns))
+		drain_enter_services(master, now_ns);
+	if (drain->phase == DRAIN_SERVICES)
+		drain_step_services(master, now_ns);
 }
 
 int64_t
@@ -144,6 +221,7 @@ drain_deadline(const struct drain *drain)
 	case DRAIN_RUNNING:
 		return INT64_MAX;
 	case DRAIN_WAITING:
+	case DRAIN_SERVICES:
 		return drain->progress_ns < drain->deadline_ns ? drain->progress_ns :
 		    drain->deadline_ns;
 	default:

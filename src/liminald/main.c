@@ -1,8 +1,8 @@
 /*
  * liminald: options, configuration, and the way to a running master.
  *
- * The order matters: the lock before anything is changed, the addresses before the privileges
- * are dropped, the state environment before the first fork.
+ * The order matters: the locks before what they protect is changed, the addresses before the
+ * privileges are dropped, the environments before the first fork.
  */
 #include <malloc.h>
 #include <sys/types.h>
@@ -16,20 +16,13 @@
 #include "form/conf.h"
 #include "liminald/limits.h"
 #include "liminald/master.h"
+#include "os/dirlock.h"
 #include "os/process.h"
 #include "os/rundir.h"
 #include "os/user.h"
 #include "role/role.h"
 #include "state/state.h"
-
-/* What service scripts hold on to. */
-enum main_exit {
-	MAIN_EXIT_OK = 0,
-	MAIN_EXIT_CONFIGURATION = 1,
-	MAIN_EXIT_USAGE = 2,
-	MAIN_EXIT_ENVIRONMENT = 3,	/* an address or a directory cannot be used */
-	MAIN_EXIT_INTERNAL = 70,
-};
+#include "state/store.h"
 
 #define MAIN_OVERRIDES_MAX 64
 #define MAIN_MMAP_THRESHOLD (128 * 1024)	/* bytes; the C library's initial value */
@@ -44,6 +37,9 @@ struct main_options {
 static const struct master_roles main_roles = {
 	.connection = connection_main,
 	.keeper = keeper_main,
+	.store = store_main,
+	.notifier = notifier_main,
+	.router = router_main,
 };
 
 static const char main_usage[] =
@@ -120,9 +116,35 @@ main_find_user(const struct conf *conf, struct user *user, struct err *err)
 	return user_find(user, conf->user, err);
 }
 
+/* The locks that are ours; -1 = we do not have it. */
+struct main_locks {
+	int runtime_fd, persist_fd;
+};
+
+/* The environments, as the user that we are for good. */
+static int
+main_create_environments(struct master *master, const struct conf *conf,
+    struct main_locks *locks, struct err *err)
+{
+	uint32_t n = slots_needed(conf->max_connections);
+	int rc;
+
+	if (conf->record) {
+		rc = rundir_open_persistent(conf->persist_dir, &locks->persist_fd, err);
+		if (rc != 0)
+			return rc;
+		process_keep_lock(&master->family, locks->persist_fd);
+	}
+	rc = state_create(conf->runtime_dir, n, err);
+	if (rc == 0 && conf->record)
+		rc = store_create(conf->persist_dir, n, err);
+	return rc;
+}
+
 /* Everything that can fail because of where we are; nothing has been forked yet. */
 static int
-main_prepare(struct master *master, const struct conf *conf, int *lock_fd, struct err *err)
+main_prepare(struct master *master, const struct conf *conf, struct main_locks *locks,
+    struct err *err)
 {
 	struct user user = { .uid = (uid_t)-1, .gid = (gid_t)-1 };
 	int rc;
@@ -130,12 +152,13 @@ main_prepare(struct master *master, const struct conf *conf, int *lock_fd, struc
 	rc = main_find_user(conf, &user, err);
 	if (rc != 0)
 		return rc;
-	rc = rundir_open(conf->runtime_dir, user.uid, user.gid, lock_fd, err);
+	rc = rundir_open(conf->runtime_dir, user.uid, user.gid, &locks->runtime_fd, err);
 	if (rc != 0)
 		return rc;
-	rc = master_init(master, conf, &main_roles, *lock_fd, err);
+	rc = master_init(master, conf, &main_roles, err);
 	if (rc != 0)
 		return rc;
+	process_keep_lock(&master->family, locks->runtime_fd);
 	rc = master_listen(master, err);
 	if (rc != 0)
 		return rc;
@@ -146,7 +169,7 @@ main_prepare(struct master *master, const struct conf *conf, int *lock_fd, struc
 			return rc;
 	}
 	limits_check(conf->max_connections);
-	return state_create(conf->runtime_dir, slots_needed(conf->max_connections), err);
+	return main_create_environments(master, conf, locks, err);
 }
 
 static int
@@ -154,22 +177,25 @@ main_run(const struct conf *conf)
 {
 	static struct master master;
 	struct err err = { 0 };
-	int lock_fd = -1, status;
+	struct main_locks locks = { -1, -1 };
+	int status;
 
-	if (main_prepare(&master, conf, &lock_fd, &err) != 0) {
+	if (main_prepare(&master, conf, &locks, &err) != 0) {
 		log_errorx("%s", err.text);
-		status = MAIN_EXIT_ENVIRONMENT;
+		status = MASTER_EXIT_ENVIRONMENT;
 	} else if (master_start(&master, &err) != 0) {
 		log_errorx("%s", err.text);
-		status = MAIN_EXIT_INTERNAL;
+		status = MASTER_EXIT_INTERNAL;
 	} else {
 		/* What starting up has freed would be sorted again by each child, page by page. */
 		malloc_trim(0);
 		status = master_run(&master);
 	}
 	master_fini(&master);
-	if (lock_fd != -1)
-		rundir_close(lock_fd);
+	if (locks.persist_fd != -1)
+		dirlock_close(locks.persist_fd);
+	if (locks.runtime_fd != -1)
+		dirlock_close(locks.runtime_fd);
 	return status;
 }
 
@@ -186,27 +212,27 @@ main(int argc, char **argv, char **envp)
 	 * from the heap of each child and be zeroed there: 130 KiB for each connection. */
 	mallopt(M_MMAP_THRESHOLD, MAIN_MMAP_THRESHOLD);
 	if (process_fill_standard_fds() == -1)
-		return MAIN_EXIT_INTERNAL;
+		return MASTER_EXIT_INTERNAL;
 	if (main_parse(&options, argc, argv) == -1) {
 		fputs(main_usage, stderr);
-		return MAIN_EXIT_USAGE;
+		return MASTER_EXIT_USAGE;
 	}
 	if (options.help || options.version) {
 		fputs(options.help ? main_usage : "liminald " LIMINAL_VERSION "\n", stdout);
-		return fflush(stdout) == 0 ? MAIN_EXIT_OK : MAIN_EXIT_INTERNAL;
+		return fflush(stdout) == 0 ? MASTER_EXIT_OK : MASTER_EXIT_INTERNAL;
 	}
 	if (!options.foreground && !options.check_only) {
 		fputs("liminald: daemon mode is not in this version; let a supervisor run "
 		    "\"liminald -f\"\n", stderr);
-		return MAIN_EXIT_USAGE;
+		return MASTER_EXIT_USAGE;
 	}
 	source = (struct conf_source){ .file = options.file, .overrides = options.overrides,
 	    .n_overrides = options.n_overrides };
 	if (conf_load(&conf, &source, stderr) != 0) {
 		conf_free(&conf);
-		return MAIN_EXIT_CONFIGURATION;
+		return MASTER_EXIT_CONFIGURATION;
 	}
-	status = MAIN_EXIT_OK;
+	status = MASTER_EXIT_OK;
 	if (!options.check_only) {
 		log_set_level((enum log_level)conf.log_level);
 		log_set_name("master");

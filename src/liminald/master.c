@@ -11,22 +11,25 @@
 #include "liminald/master.h"
 #include "os/signals.h"
 
-/* The poll set: the keeper, the listeners, the refused. */
+/* The poll set: the services that have a socket, the listeners, the refused. No more than there
+ * is: ppoll(2) refuses sets larger than the limit on descriptors. */
 struct master_poll {
-	struct pollfd fds[1 + MASTER_LISTEN_MAX + REFUSE_LINGERING_MAX];
+	uint32_t services[BOARD_N_SERVICES];	/* whose socket comes first, second, ... */
+	unsigned n_services;
+	struct pollfd fds[BOARD_N_SERVICES + MASTER_LISTEN_MAX + REFUSE_LINGERING_MAX];
 	unsigned n_listeners;	/* 0 while nothing is accepted */
 	unsigned n_refused;
 };
 
 int
 master_init(struct master *master, const struct conf *conf, const struct master_roles *roles,
-    int lock_fd, struct err *err)
+    struct err *err)
 {
 	memset(master, 0, sizeof(*master));
 	master->conf = conf;
 	master->roles = roles;
-	notices_init(&master->notices);
-	return process_init(&master->family, lock_fd, err);
+	services_init(master);
+	return process_init(&master->family, err);
 }
 
 int
@@ -61,10 +64,8 @@ master_start(struct master *master, struct err *err)
 	if (rc != 0)
 		return rc;
 	signals_init(&master->wait_mask);
-	if (notices_start(master, clock_now_ns()) == -1)
-		return err_set(err, ERR_SYSTEM, "cannot start the keeper");
-	for (unsigned i = 0; i < master->n_listeners; i++)
-		log_plain("ready: listening on %s", master->listeners[i].text);
+	if (services_start(master, clock_now_ns()) == -1)
+		return err_set(err, ERR_SYSTEM, "cannot start the services");
 	return 0;
 }
 
@@ -98,12 +99,13 @@ master_log_status(struct master *master)
 		    board_counter_names[i], board_sum(board, (enum board_counter)i));
 	/* It was asked for: no log level hides it. */
 	log_plain("status pid=%d connections=%u limit=%u accepted=%" PRIu64 " refused=%" PRIu64
-	    " crashed=%" PRIu64 " uncleaned=%u keeper_pid=%d draining=%d%s",
+	    " crashed=%" PRIu64 " uncleaned=%u keeper_pid=%d store_pid=%d notifier_pid=%d"
+	    " router_pid=%d draining=%d%s",
 	    (int)master->family.master, master->slots.live.n, master->conf->max_connections,
 	    atomic_load(&board->connections_accepted), atomic_load(&board->connections_refused),
 	    atomic_load(&board->connections_crashed), slots_n_uncleaned(&master->slots),
-	    master->notices.slot != SLOTS_NONE ?
-	    (int)master->slots.slot[master->notices.slot].pid : 0,
+	    services_pid(master, BOARD_KEEPER), services_pid(master, BOARD_STORE),
+	    services_pid(master, BOARD_NOTIFIER), services_pid(master, BOARD_ROUTER),
 	    drain_has_begun(&master->drain), counters);
 }
 
@@ -125,15 +127,22 @@ master_handle_signals(struct master *master, int64_t now_ns)
 static void
 master_fill_poll(struct master *master, struct master_poll *set, int64_t now_ns)
 {
-	short keeper_events = (short)(POLLIN | (master->notices.is_full ? POLLOUT : 0));
+	set->n_services = 0;
+	for (uint32_t i = 0; i < BOARD_N_SERVICES; i++) {
+		int wants_room = i == BOARD_SERVICE_SLOT(BOARD_KEEPER) && master->notices.is_full;
 
-	set->fds[0] = (struct pollfd){ .fd = master->notices.fd, .events = keeper_events };
+		if (master->services.of[i].fd == -1)
+			continue;
+		set->fds[set->n_services] = (struct pollfd){ .fd = master->services.of[i].fd,
+		    .events = (short)(POLLIN | (wants_room ? POLLOUT : 0)) };
+		set->services[set->n_services++] = i;
+	}
 	set->n_listeners = admit_is_open(master, now_ns) ? master->n_listeners : 0;
 	for (unsigned i = 0; i < set->n_listeners; i++)
-		set->fds[1 + i] = (struct pollfd){ .fd = master->listeners[i].fd,
+		set->fds[set->n_services + i] = (struct pollfd){ .fd = master->listeners[i].fd,
 		    .events = POLLIN };
 	set->n_refused = master->refuse.n;
-	refuse_poll(&master->refuse, &set->fds[1 + set->n_listeners]);
+	refuse_poll(&master->refuse, &set->fds[set->n_services + set->n_listeners]);
 }
 
 /* The first time at which something is due although nothing happens. */
@@ -142,8 +151,8 @@ master_deadline(const struct master *master, int64_t now_ns)
 {
 	const int64_t times[] = {
 		admit_deadline(master), refuse_deadline(&master->refuse),
-		notices_deadline(master), watchdog_deadline(master, now_ns),
-		drain_deadline(&master->drain),
+		services_deadline(master), notices_deadline(master),
+		watchdog_deadline(master, now_ns), drain_deadline(&master->drain),
 	};
 	int64_t first = INT64_MAX;
 
@@ -158,17 +167,40 @@ master_wait(struct master *master, struct master_poll *set)
 {
 	int64_t now_ns = clock_now_ns(), deadline_ns, left;
 	struct timespec ts;
+	unsigned n;
 
 	master_fill_poll(master, set, now_ns);
+	n = set->n_services + set->n_listeners + set->n_refused;
 	deadline_ns = master_deadline(master, now_ns);
 	left = deadline_ns > now_ns ? deadline_ns - now_ns : 0;
 	ts = (struct timespec){ .tv_sec = left / CLOCK_SECOND, .tv_nsec = left % CLOCK_SECOND };
 	/* The signals come in here and nowhere else. */
-	if (ppoll(set->fds, 1 + set->n_listeners + set->n_refused,
-	    deadline_ns == INT64_MAX ? NULL : &ts, &master->wait_mask) > 0)
+	if (ppoll(set->fds, n, deadline_ns == INT64_MAX ? NULL : &ts, &master->wait_mask) > 0)
 		return;
-	for (unsigned i = 0; i < 1 + set->n_listeners + set->n_refused; i++)
+	for (unsigned i = 0; i < n; i++)
 		set->fds[i].revents = 0;
+}
+
+/* The first time that all services work. */
+static void
+master_check_ready(struct master *master)
+{
+	if (master->is_ready || drain_has_begun(&master->drain) || !services_are_ready(master))
+		return;
+	master->is_ready = 1;
+	for (unsigned i = 0; i < master->n_listeners; i++)
+		log_plain("ready: listening on %s", master->listeners[i].text);
+}
+
+static void
+master_hear_services(struct master *master, const struct master_poll *set, int64_t now_ns)
+{
+	for (unsigned i = 0; i < set->n_services; i++) {
+		if (set->fds[i].revents & POLLOUT)
+			notices_send(master, now_ns);
+		if (set->fds[i].revents & (POLLIN | POLLHUP | POLLERR))
+			services_receive(master, set->services[i], now_ns);
+	}
 }
 
 int
@@ -177,25 +209,26 @@ master_run(struct master *master)
 	struct master_poll set;
 	int64_t now_ns;
 
+	master_check_ready(master);
 	while (!drain_is_done(&master->drain)) {
 		master_wait(master, &set);
 		now_ns = clock_now_ns();
 
 		/* What was polled is handled before the sets behind it can change: a shutdown
 		 * closes the listeners, and an accepted connection may be refused. */
-		refuse_step(&master->refuse, &set.fds[1 + set.n_listeners], now_ns);
+		refuse_step(&master->refuse, &set.fds[set.n_services + set.n_listeners],
+		    now_ns);
 		master_handle_signals(master, now_ns);
-		if (set.fds[0].revents & POLLOUT)
-			notices_send(master, now_ns);
-		if (set.fds[0].revents & (POLLIN | POLLHUP | POLLERR))
-			notices_receive(master);
+		master_hear_services(master, &set, now_ns);
+		services_step(master, now_ns);
 		notices_step(master, now_ns);
 		watchdog_step(master, now_ns);
 		drain_step(master, now_ns);
+		master_check_ready(master);
 		for (unsigned i = 0; i < set.n_listeners && i < master->n_listeners; i++)
-			if (set.fds[1 + i].revents != 0)
+			if (set.fds[set.n_services + i].revents != 0)
 				admit_accept(master, &master->listeners[i], now_ns);
 	}
-	log_info("shutdown complete");
-	return 0;
+	log_info("shutdown complete status=%d", master->drain.exit_status);
+	return master->drain.exit_status;
 }

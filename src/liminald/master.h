@@ -1,7 +1,7 @@
 /*
  * master: the process that accepts, forks, reaps and supervises.
  *
- * One loop around ppoll(2), in a fixed order: what was asked by signal, ends, the keeper's
+ * One loop around ppoll(2), in a fixed order: what was asked by signal, ends, the services'
  * answers, what is due, new connections. It parses no client byte, never blocks, opens no
  * LMDB environment, takes no lock that a child can hold, keeps nothing per message, and
  * allocates nothing once it runs.
@@ -18,6 +18,7 @@
 #include "liminald/drain.h"
 #include "liminald/notices.h"
 #include "liminald/refuse.h"
+#include "liminald/services.h"
 #include "liminald/slots.h"
 #include "liminald/watchdog.h"
 #include "os/board.h"
@@ -31,6 +32,20 @@
 struct master_roles {
 	int (*connection)(const struct role_context *context, const struct role_peer *peer);
 	int (*keeper)(const struct role_context *context, int notices);
+	/* Needed only when the configuration asks for them. */
+	int (*store)(const struct role_context *context, int control);
+	int (*notifier)(const struct role_context *context, int control);
+	int (*router)(const struct role_context *context, int control);
+};
+
+/* What service scripts hold on to. */
+enum master_exit {
+	MASTER_EXIT_OK = 0,
+	MASTER_EXIT_CONFIGURATION = 1,
+	MASTER_EXIT_USAGE = 2,
+	MASTER_EXIT_ENVIRONMENT = 3,	/* an address or a directory cannot be used */
+	MASTER_EXIT_FLUSH = 4,		/* what had to be durable may not be */
+	MASTER_EXIT_INTERNAL = 70,
 };
 
 struct master {
@@ -44,23 +59,26 @@ struct master {
 	unsigned n_listeners;
 	struct admit admit;
 	struct refuse refuse;
+	struct services services;
 	struct notices notices;
 	struct watchdog watchdog;
 	struct drain drain;
+	int is_ready;			/* the services work: connections are accepted */
 };
 
-/* Nothing is forked and no descriptor but the watch is opened. LOCK_FD: os/rundir.h; -1 = none. */
+/* Nothing is forked and no descriptor but the watch is opened. */
 int	master_init(struct master *master, const struct conf *conf,
-	    const struct master_roles *roles, int lock_fd, struct err *err);
+	    const struct master_roles *roles, struct err *err);
 
 /* Bind every configured address. ERR_INVALID, ERR_BUSY, ERR_SYSTEM. */
 int	master_listen(struct master *master, struct err *err);
 
-/* Make the board, take over the signals, start the services and say that we are ready. The
- * state environment has been created and closed before. */
+/* Make the board, take over the signals and start the services. The environments have been
+ * created and closed before. */
 int	master_start(struct master *master, struct err *err);
 
-/* Until a shutdown is complete; returns the exit status of the daemon. */
+/* Say that we are ready when the services are, then serve until a shutdown is complete; returns
+ * the exit status of the daemon, an enum master_exit. */
 int	master_run(struct master *master);
 void	master_fini(struct master *master);
 

@@ -22,6 +22,9 @@
  * standing still all the time. */
 #define WATCHDOG_STUCK_LOOKS	3
 
+/* A service that was stopped, by a signal or a debugger, may be continued within this time. */
+#define WATCHDOG_STOPPED_NS	(5 * CLOCK_SECOND)
+
 /* A tick that is this late says that the machine stood still, not one process: everybody gets
  * until the next tick. */
 #define WATCHDOG_LATE_NS	CLOCK_SECOND
@@ -40,8 +43,8 @@ watchdog_kill(struct master *master, uint32_t i, const char *reason, int64_t age
 	const struct slots_slot *s = &master->slots.slot[i];
 
 	log_warnx("watchdog conn=%" PRIu64 " pid=%d peer=%s reason=\"%s\" for_ms=%" PRId64
-	    " action=kill", s->conn_id, (int)s->pid, s->kind == BOARD_KEEPER ? "keeper" : s->peer,
-	    reason, age_ns / CLOCK_MS);
+	    " action=kill", s->conn_id, (int)s->pid, s->kind == BOARD_CONNECTION ? s->peer :
+	    master->services.of[i].name, reason, age_ns / CLOCK_MS);
 	slots_kill(&master->slots, i, SIGKILL, reason);
 }
 
@@ -107,10 +110,29 @@ watchdog_each(struct master *master, struct watchdog_look *look,
 {
 	struct slots *slots = &master->slots;
 
-	if (master->notices.slot != SLOTS_NONE)
-		visit(master, master->notices.slot, look);
+	for (uint32_t i = 0; i < BOARD_N_SERVICES; i++)
+		if (slots->slot[i].state == SLOTS_LIVE)
+			visit(master, i, look);
 	for (uint32_t i = slots->live.first; i != SLOTS_NONE; i = slots->slot[i].next)
 		visit(master, i, look);
+}
+
+/* Those that others wait for; how long the keeper may be silent is the business of notices. */
+static void
+watchdog_look_for_stopped(struct master *master, int64_t now_ns)
+{
+	for (uint32_t i = BOARD_SERVICE_SLOT(BOARD_STORE); i < BOARD_N_SERVICES; i++) {
+		int64_t *since_ns = &master->watchdog.stopped_ns[i];
+		const struct slots_slot *s = &master->slots.slot[i];
+		char state = s->state == SLOTS_LIVE ? process_state(s->pid) : 0;
+
+		if (state != 'T' && state != 't')
+			*since_ns = 0;
+		else if (*since_ns == 0)
+			*since_ns = now_ns;
+		else if (now_ns - *since_ns > WATCHDOG_STOPPED_NS && s->killed_for == NULL)
+			watchdog_kill(master, i, "it was stopped", now_ns - *since_ns);
+	}
 }
 
 static void
@@ -120,6 +142,7 @@ watchdog_look(struct master *master, int64_t now_ns)
 	struct watchdog_look look = { .now_ns = now_ns, .has_moved = watchdog->somebody_wrote };
 
 	watchdog_each(master, &look, watchdog_look_at);
+	watchdog_look_for_stopped(master, now_ns);
 	watchdog->somebody_wrote = look.somebody_writes;
 	/* Under load it is normal that one waits long while the lock changes hands. */
 	if (look.longest_wait_ns <= WATCHDOG_WRITE_NS || look.somebody_writes ||

@@ -82,13 +82,25 @@ keeper_answer(struct keeper *k, const struct role_answer *answer)
 
 /* Visitors for the owners of rows: poke, or note as suspects. */
 
+/* Services have no rows, and whether they move is the master's business. */
+static void
+keeper_poke_service(struct keeper *k, uint64_t target)
+{
+	uint64_t kind = UINT64_MAX - target;
+
+	if (kind > BOARD_FREE && kind <= BOARD_N_SERVICES)
+		wake_poke_always(&k->wake, BOARD_SERVICE_SLOT(kind), 0);
+}
+
 static int
 keeper_poke_owner(void *arg, uint64_t conn_id)
 {
 	struct connections_row row;
 	struct keeper *k = arg;
 
-	if (connections_get(k->txn, conn_id, &row) == 0)
+	if (INBOX_IS_SERVICE(conn_id))
+		keeper_poke_service(k, conn_id);
+	else if (connections_get(k->txn, conn_id, &row) == 0)
 		wake_poke_always(&k->wake, row.slot, conn_id);
 	return 0;
 }
@@ -102,6 +114,10 @@ keeper_note_owner(void *arg, uint64_t conn_id)
 	struct keeper *k = arg;
 	size_t size;
 
+	if (INBOX_IS_SERVICE(conn_id)) {
+		keeper_poke_service(k, conn_id);
+		return 0;
+	}
 	if (connections_get(k->txn, conn_id, &row) != 0 ||
 	    (slot = keeper_slot(k, conn_id, row.slot)) == NULL)
 		return 0;
@@ -339,7 +355,7 @@ keeper_receive(struct keeper *k)
 	struct role_notice ended[KEEPER_BATCH], notice;
 	size_t n = 0;
 	ssize_t got;
-	int rc = 0, drain = 0;
+	int rc = 0, drain = 0, poke = 0;
 
 	while (n < KEEPER_BATCH) {
 		got = recv(k->notices, &notice, sizeof notice, MSG_DONTWAIT);
@@ -351,11 +367,13 @@ keeper_receive(struct keeper *k)
 			log_panic("a notice of %zd bytes", got);
 		if (notice.kind == ROLE_NOTICE_ENDED)
 			ended[n++] = notice;
-		else
-			drain |= notice.kind == ROLE_NOTICE_DRAIN;
+		drain |= notice.kind == ROLE_NOTICE_DRAIN;
+		poke |= notice.kind == ROLE_NOTICE_SERVICE_ENDED;
 	}
 	if (n > 0)
 		rc = keeper_ended(k, ended, n);
+	if (rc == 0 && poke)
+		rc = keeper_each_owner(k, keeper_poke_owner);
 	if (rc == 0 && drain)
 		rc = keeper_tell_subscribers(k);
 	return rc;

@@ -62,6 +62,7 @@ int	router_main(const struct role_context *context, int control);
 enum role_notice_kind {
 	ROLE_NOTICE_ENDED,	/* a connection's process has ended: clean up, then answer */
 	ROLE_NOTICE_DRAIN,	/* shutdown begins: tell every connection */
+	ROLE_NOTICE_SERVICE_ENDED,	/* a service has died: wake whoever it may not have woken */
 };
 struct role_notice {
 	uint32_t kind;

@@ -178,7 +178,7 @@ be_master(int log_fd)
 	setrlimit(RLIMIT_CORE, &no_core);
 	signal(SIGABRT, SIG_DFL);
 	log_set_level(LOG_LEVEL_DEBUG);
-	if (master_init(master, &conf, &roles, -1, &err) == 0 &&
+	if (master_init(master, &conf, &roles, &err) == 0 &&
 	    master_listen(master, &err) == 0 && master_start(master, &err) == 0)
 		status = master_run(master);
 	else

@@ -172,9 +172,12 @@ sub connection_pids ($self) {
 	return map { $_->{pid} } grep { $_->{state} ne 'Z' && $_->{title} =~ /^liminald: \d+ / } $self->children;
 }
 
-sub keeper_pid ($self) {
-	return (map { $_->{pid} } grep { $_->{title} =~ /^liminald: keeper/ } $self->children)[0];
+# The process of the service NAME ("store"), or undef.
+sub service_pid ($self, $name) {
+	return (map { $_->{pid} } grep { $_->{state} ne 'Z' && $_->{title} =~ /^liminald: \Q$name\E *$/ } $self->children)[0];
 }
+
+sub keeper_pid ($self) { return $self->service_pid('keeper') }
 
 # The process that holds CLIENT's connection, found by the socket that it has open.
 sub pid_of ($self, $client) {
