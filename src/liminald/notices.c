@@ -28,15 +28,15 @@ notices_keeper(struct master *master)
 }
 
 static void
-notices_broken(struct master *master)
+notices_broken(struct master *master, int64_t now_ns)
 {
 	master->notices.is_full = 0;
-	services_break(master, BOARD_SERVICE_SLOT(BOARD_KEEPER), "it left its master");
+	services_hung_up(master, BOARD_SERVICE_SLOT(BOARD_KEEPER), now_ns);
 }
 
 /* 1 sent, 0 not now. */
 static int
-notices_write(struct master *master, const struct role_notice *notice)
+notices_write(struct master *master, const struct role_notice *notice, int64_t now_ns)
 {
 	struct notices *notices = &master->notices;
 
@@ -48,17 +48,18 @@ notices_write(struct master *master, const struct role_notice *notice)
 	if (errno == EAGAIN || errno == ENOBUFS || errno == ENOMEM || errno == EINTR)
 		notices->is_full = 1;
 	else
-		notices_broken(master);
+		notices_broken(master, now_ns);
 	return 0;
 }
 
 /* One that says nothing but its kind, if *IS_DUE. 0 when it does not fit. */
 static int
-notices_write_due(struct master *master, int *is_due, enum role_notice_kind kind)
+notices_write_due(struct master *master, int *is_due, enum role_notice_kind kind,
+    int64_t now_ns)
 {
 	const struct role_notice notice = { .kind = (uint32_t)kind };
 
-	if (*is_due && !notices_write(master, &notice))
+	if (*is_due && !notices_write(master, &notice, now_ns))
 		return 0;
 	*is_due = 0;
 	return 1;
@@ -73,15 +74,16 @@ notices_send(struct master *master, int64_t now_ns)
 	uint32_t i;
 
 	if (keeper->fd == -1 ||
-	    !notices_write_due(master, &notices->drain_is_due, ROLE_NOTICE_DRAIN) ||
-	    !notices_write_due(master, &notices->poke_is_due, ROLE_NOTICE_SERVICE_ENDED))
+	    !notices_write_due(master, &notices->drain_is_due, ROLE_NOTICE_DRAIN, now_ns) ||
+	    !notices_write_due(master, &notices->poke_is_due, ROLE_NOTICE_SERVICE_ENDED,
+	    now_ns))
 		return;
 	while (keeper->fd != -1 && (i = slots->ended.first) != SLOTS_NONE) {
 		const struct slots_slot *s = &slots->slot[i];
 		struct role_notice notice = { .kind = ROLE_NOTICE_ENDED, .slot = i,
 		    .conn_id = s->conn_id, .wait_status = s->wait_status, .pid = s->pid };
 
-		if (!notices_write(master, &notice))
+		if (!notices_write(master, &notice, now_ns))
 			return;
 		slots_told(slots, i, now_ns);
 	}
@@ -109,7 +111,7 @@ notices_answered(struct master *master, const struct role_answer *answer)
 }
 
 void
-notices_receive(struct master *master)
+notices_receive(struct master *master, int64_t now_ns)
 {
 	const struct services_service *keeper = notices_keeper(master);
 	struct role_answer answer;
@@ -122,7 +124,7 @@ notices_receive(struct master *master)
 		else if (n == -1 && (errno == EAGAIN || errno == EINTR))
 			return;
 		else
-			notices_broken(master);
+			notices_broken(master, now_ns);
 	}
 }
 

@@ -22,7 +22,7 @@ struct notices {
 void	notices_send(struct master *master, int64_t now_ns);
 
 /* Read the answers. */
-void	notices_receive(struct master *master);
+void	notices_receive(struct master *master, int64_t now_ns);
 
 /* The process of service I, the keeper or another one, has been reaped. */
 void	notices_service_ended(struct master *master, uint32_t i, int wait_status);

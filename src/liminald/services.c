@@ -206,10 +206,13 @@ services_fail_start(struct master *master, uint32_t i, const char *reason, int64
 }
 
 void
-services_break(struct master *master, uint32_t i, const char *reason)
+services_hung_up(struct master *master, uint32_t i, int64_t now_ns)
 {
-	services_close_control(&master->services.of[i]);
-	slots_kill(&master->slots, i, SIGKILL, reason);
+	struct services_service *s = &master->services.of[i];
+
+	services_close_control(s);
+	/* A kill now would hide why it ends, which its status tells in a moment. */
+	s->gone_by_ns = now_ns + SERVICES_GONE_NS;
 }
 
 void
@@ -220,7 +223,7 @@ services_receive(struct master *master, uint32_t i, int64_t now_ns)
 	ssize_t n;
 
 	if (i == BOARD_SERVICE_SLOT(BOARD_KEEPER)) {
-		notices_receive(master);
+		notices_receive(master, now_ns);
 		return;
 	}
 	if (s->fd == -1)
@@ -229,9 +232,7 @@ services_receive(struct master *master, uint32_t i, int64_t now_ns)
 	if (n == -1 && (errno == EAGAIN || errno == EINTR))
 		return;
 	if (n != (ssize_t)sizeof(answer)) {
-		/* Most likely it is just ending, and will say with its status why. */
-		services_close_control(s);
-		s->gone_by_ns = now_ns + SERVICES_GONE_NS;
+		services_hung_up(master, i, now_ns);
 	} else if (answer.kind == ROLE_ANSWER_READY && s->phase == SERVICES_STARTING) {
 		log_debug("%s ready pid=%d took_ms=%" PRId64, s->name,
 		    (int)master->slots.slot[i].pid, (now_ns - s->since_ns) / CLOCK_MS);
@@ -380,7 +381,8 @@ services_kill(struct master *master, uint32_t i, int64_t now_ns)
 		/* Not when it is reaped: what waits for a dead disk may never be. */
 		services_fail_start(master, i, reason, now_ns);
 	}
-	services_break(master, i, reason);
+	services_close_control(&master->services.of[i]);
+	slots_kill(&master->slots, i, SIGKILL, reason);
 }
 
 void
@@ -423,6 +425,9 @@ services_leave(struct master *master, enum board_kind kind, int64_t leave_by_ns,
 		return;
 	s->is_leaving = 1;
 	s->leave_by_ns = leave_by_ns;
+	/* One that never worked has nothing to finish. */
+	if (!s->was_ready && leave_by_ns > now_ns + SERVICES_GONE_NS)
+		s->leave_by_ns = now_ns + SERVICES_GONE_NS;
 	s->restart_ns = INT64_MAX;
 	if (s->phase == SERVICES_DOWN && s->was_ready &&
 	    (kind == BOARD_STORE || kind == BOARD_NOTIFIER))

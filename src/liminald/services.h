@@ -64,8 +64,8 @@ void	services_receive(struct master *master, uint32_t i, int64_t now_ns);
 /* The process of service I has been reaped. */
 void	services_ended(struct master *master, uint32_t i, int wait_status, int64_t now_ns);
 
-/* The process of service I does not keep to what it was made for: drop it. REASON is static. */
-void	services_break(struct master *master, uint32_t i, const char *reason);
+/* Service I has closed its end of the control socket. Most likely it is just ending. */
+void	services_hung_up(struct master *master, uint32_t i, int64_t now_ns);
 
 /* Replace, and kill, what is due. */
 void	services_step(struct master *master, int64_t now_ns);
