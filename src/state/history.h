@@ -6,12 +6,16 @@
  * the store process through its inbox, in the transaction in which they happen; only the store
  * process writes here, one synchronous commit for all that has gathered.
  *
- * Tables of the store:
- *	history		workflow id, NUL, dispatch number, step number: a step
- *	outcomes	workflow id, NUL, ordinal, hash of the channel: where the final answer is
+ * Tables of the store (the rows are in state/history_rows.h):
+ *	history		dispatch number, step number: a step, struct record_operations packed
+ *	workflows	workflow id, NUL, then either a dispatch number: it is one of the workflow's;
+ *			or ordinal, hash of the channel: where the outcome is
  *	open		conn id, request: a dispatch that is not closed yet
  *	closed		close number: a dispatch to forget some day, the oldest first
- *	meta		what was applied last, and the next numbers
+ *	meta		what was applied last, the next numbers, callers that have ended
+ *
+ * Almost everything is appended: what a commit costs is the number of pages that it touches, and one
+ * dispatch of a workflow with a random id touches one that nobody else does.
  *
  * A step is applied exactly once: the same transaction that writes it notes up to which row
  * of the state's inbox everything is applied.
@@ -63,18 +67,26 @@ int	history_step_unpack(const void *body, size_t len, struct history_step *step)
 /* 0 and the reason when the store cannot be written now; ERR_NOTFOUND when it can. TXN is one of
  * the state. */
 int	history_fault(struct state_txn *txn, char *text, size_t size);
+/* For the store process: TEXT is the reason, NULL = it can be written. */
+int	history_set_fault(struct state_txn *txn, const char *text);
 
-/* The recorded outcome of (WORKFLOW, CHANNEL, ORDINAL), not older than KEEP_AGE_NS: the step that
- * has the answer, to be freed with record_free_operations. ERR_NOTFOUND: none. TXN is one of the
- * store. */
+/* The recorded outcome of (WORKFLOW, CHANNEL, ORDINAL), not older than KEEP_AGE_NS (0: however old):
+ * the step that has the answer, to be freed with record_free_operations. ERR_NOTFOUND: none.
+ * ERR_CORRUPT: there is one, and it does not read back. TXN is one of the store. */
 int	history_find_outcome(struct state_txn *txn, const struct frame_view *workflow,
 	    const struct frame_view *channel, uint64_t ordinal, int64_t keep_age_ns,
 	    struct record_operations *out);
 
 /* Visit WORKFLOW's steps: dispatch by dispatch in the order of their opening, each one's in order.
- * VISIT's first result other than 0 ends the walk and is returned. */
+ * VISIT's first result other than 0 ends the walk and is returned. A step that does not read back
+ * has no operations and a message that says so. */
 int	history_each(struct state_txn *txn, const struct frame_view *workflow,
 	    int (*visit)(void *arg, uint64_t dispatch, uint32_t step,
 	    const struct record_operations *operations), void *arg);
+
+/* The same from a step on, for those who end their transaction now and then. */
+int	history_each_from(struct state_txn *txn, const struct frame_view *workflow,
+	    uint64_t dispatch, uint32_t step, int (*visit)(void *arg, uint64_t dispatch,
+	    uint32_t step, const struct record_operations *operations), void *arg);
 
 #endif
