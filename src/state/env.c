@@ -52,8 +52,9 @@ env_fail(struct state *state, int rc)
 	case MDB_TXN_FULL:
 	case ENOSPC:
 	case EDQUOT:
-	case EIO:	/* what LMDB makes of a write that is cut short by a full file system */
 		return ERR_FULL;
+	case EIO:	/* also what LMDB makes of a write that is cut short by a full file system */
+		return state->is_durable ? ERR_SYSTEM : ERR_FULL;
 	case MDB_READERS_FULL:
 	case EAGAIN:
 		return ERR_BUSY;
@@ -184,6 +185,7 @@ env_open(struct state **out, const struct env_kind *kind, const char *path,
 	if (state == NULL)
 		return err_set(err, ERR_NOMEM, "out of memory");
 	state->wake = wake;
+	state->is_durable = kind->is_durable;
 	for (i = 0; i < STORE_TABLES_END; i++)
 		state->tables[i] = ENV_NO_TABLE;
 	rc = env_open_handle(state, kind, path, options);

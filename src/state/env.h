@@ -50,6 +50,7 @@ struct state_txn {
 struct state {
 	struct MDB_env *mdb;
 	unsigned tables[STORE_TABLES_END];	/* LMDB's handles; ENV_NO_TABLE = another environment's */
+	int is_durable;
 	size_t map_bytes;
 	size_t page_size;
 	struct wake *wake;		/* NULL: transactions are not marked on the board */

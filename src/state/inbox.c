@@ -152,12 +152,11 @@ inbox_batch_free(struct inbox_batch *batch)
 	free(batch);
 }
 
-/* The entries of one row; ERR_CORRUPT if they do not fill it exactly. */
-static int
-inbox_read_row(const struct state_view *row,
+int
+inbox_each(const void *entries, size_t len,
     int (*visit)(void *arg, const struct inbox_entry *entry, const void *body), void *arg)
 {
-	const uint8_t *at = row->data, *end = at + row->len;
+	const uint8_t *at = entries, *end = at + len;
 	struct inbox_entry entry;
 	int rc;
 
@@ -176,27 +175,53 @@ inbox_read_row(const struct state_view *row,
 }
 
 int
-inbox_read(struct state_txn *txn, uint64_t conn_id, uint64_t after, unsigned *rows,
-    int (*visit)(void *arg, const struct inbox_entry *entry, const void *body), void *arg)
+inbox_read_rows(struct state_txn *txn, uint64_t conn_id, uint64_t after,
+    int (*visit)(void *arg, uint64_t id, const void *entries, size_t len), void *arg)
 {
 	struct state_cursor *cursor;
 	struct state_view key, row;
 	uint8_t start[16];
+	uint64_t id;
 	int rc;
 
-	*rows = 0;
 	state_key_put(start, conn_id);
 	state_key_put(start + 8, after + 1);
 	if ((rc = state_cursor_open(txn, STATE_INBOX, &cursor)) != 0)
 		return rc;
 	rc = state_seek(cursor, start, sizeof start, &key, &row);
 	while (rc == 0 && key.len == sizeof start && state_key_get(key.data) == conn_id) {
-		(*rows)++;
-		if ((rc = inbox_read_row(&row, visit, arg)) == 0)
+		id = state_key_get((const uint8_t *)key.data + 8);
+		if ((rc = visit(arg, id, row.data, row.len)) == 0)
 			rc = state_next(cursor, &key, &row);
 	}
 	state_cursor_close(cursor);
 	return rc == ERR_NOTFOUND ? 0 : rc;
+}
+
+struct inbox_reader {
+	int (*visit)(void *arg, const struct inbox_entry *entry, const void *body);
+	void *arg;
+	unsigned *rows;
+};
+
+static int
+inbox_read_row(void *arg, uint64_t id, const void *entries, size_t len)
+{
+	struct inbox_reader *reader = arg;
+
+	(void)id;
+	(*reader->rows)++;
+	return inbox_each(entries, len, reader->visit, reader->arg);
+}
+
+int
+inbox_read(struct state_txn *txn, uint64_t conn_id, uint64_t after, unsigned *rows,
+    int (*visit)(void *arg, const struct inbox_entry *entry, const void *body), void *arg)
+{
+	struct inbox_reader reader = { visit, arg, rows };
+
+	*rows = 0;
+	return inbox_read_rows(txn, conn_id, after, inbox_read_row, &reader);
 }
 
 int

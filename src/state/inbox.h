@@ -31,7 +31,7 @@ enum inbox_kind {
 	INBOX_FORCE_CLOSE,	/* close the connection now; body: reason */
 
 	/* From the services, to the connection that asked for REQUEST. */
-	INBOX_RECORDED,		/* code 0: the outcome is on disk; else the wire's reason, body: text */
+	INBOX_RECORDED,		/* code: enum history_recorded, or the wire's reason and body: text */
 	INBOX_NOTIFIED,		/* code: enum inbox_notified; body: the reason of a rejection */
 	INBOX_ROUTED,		/* code 0: conn_id is the worker that was chosen; else body: why none */
 
@@ -85,6 +85,14 @@ void	inbox_batch_free(struct inbox_batch *batch);
  * call only. VISIT's first result other than 0 ends the walk and is returned. *ROWS counts the rows.
  */
 int	inbox_read(struct state_txn *txn, uint64_t conn_id, uint64_t after, unsigned *rows,
+	    int (*visit)(void *arg, const struct inbox_entry *entry, const void *body),
+	    void *arg);
+
+/* The same row by row, for those who keep a row whole: VISIT gets its id and the entries as they are
+ * stored, which inbox_each takes apart (ERR_CORRUPT if they do not fill it exactly). */
+int	inbox_read_rows(struct state_txn *txn, uint64_t conn_id, uint64_t after,
+	    int (*visit)(void *arg, uint64_t id, const void *entries, size_t len), void *arg);
+int	inbox_each(const void *entries, size_t len,
 	    int (*visit)(void *arg, const struct inbox_entry *entry, const void *body),
 	    void *arg);
 
