@@ -37,10 +37,12 @@
 /* How long steps that nobody waits for may lie until one comes that somebody does: the beginning
  * of a short dispatch then shares the commit of its end. */
 #define RECORDER_LAZY_NS	(5 * CLOCK_MS)
-/* Dispatches that one commit closes for callers that have ended, or forgets besides those that
+/* Dispatches that one commit closes for callers that have ended, or forgets besides as many as
  * it closes: bounds its length. */
 #define RECORDER_CLOSE		256
-#define RECORDER_TRIM		256
+#define RECORDER_TRIM		(2 * HISTORY_TRIM_SLACK)
+/* How long what is too old may stay when nothing else is to be written. */
+#define RECORDER_TRIM_NS	(20 * CLOCK_MS)
 /* Room on the disk below which new dispatches are refused: one answer of the largest kind. */
 #define RECORDER_DISK_MIN	(UINT64_C(16) << 20)
 #define RECORDER_DISK_LOOK_NS	CLOCK_SECOND
@@ -79,7 +81,7 @@ struct recorder {
 	size_t n_answers, size_answers;
 	unsigned n_steps;		/* that nobody waits for */
 
-	int is_closing, is_trimming;	/* there is more to do than one commit does */
+	int is_closing;			/* there is more to close than one commit does */
 	int64_t trim_at_ns;		/* monotonic; INT64_MAX = nothing grows old */
 
 	char fault[192];		/* why the store cannot be written; "" = it can */
@@ -225,24 +227,26 @@ recorder_each_row(struct recorder *r,
 	return rc;
 }
 
-/* Within a transaction: what is old goes, what the ended have left open is closed. */
+/* Within a transaction: what the ended have left open is closed, what is old goes. */
 static int
-recorder_tidy(struct recorder *r)
+recorder_tidy(struct recorder *r, uint64_t n_closed)
 {
 	int64_t next_ns;
-	int limit, n;
+	int n;
 
-	/* As much as comes, and something of what has piled up. */
-	limit = RECORDER_TRIM + (int)r->n_answers;
-	if ((n = history_trim(&r->writer, limit, &next_ns)) < 0)
-		return n;
-	r->is_trimming = n == limit;
-	r->trim_at_ns = INT64_MAX;
-	if (next_ns != INT64_MAX)
-		r->trim_at_ns = clock_now_ns() + CLOCK_SECOND + next_ns - r->writer.now_ns;
 	if ((n = history_close_ended(&r->writer, RECORDER_CLOSE)) < 0)
 		return n;
 	r->is_closing = n == RECORDER_CLOSE;
+	/* More than has come, so that what has piled up gets less. */
+	n = history_trim(&r->writer, RECORDER_TRIM + (int)n_closed, r->n_rows > 0, &next_ns);
+	if (n < 0)
+		return n;
+	r->trim_at_ns = INT64_MAX;
+	if (next_ns != INT64_MAX) {
+		r->trim_at_ns = clock_now_ns() + RECORDER_TRIM_NS;
+		if (next_ns > r->writer.now_ns)
+			r->trim_at_ns += next_ns - r->writer.now_ns;
+	}
 	return 0;
 }
 
@@ -251,6 +255,7 @@ static int
 recorder_write(struct recorder *r, int *is_tight)
 {
 	struct state_txn *txn;
+	uint64_t first;
 	int rc;
 
 	if ((rc = state_begin_write(r->store, &txn)) != 0) {
@@ -258,12 +263,13 @@ recorder_write(struct recorder *r, int *is_tight)
 		return rc;
 	}
 	rc = history_write_begin(&r->writer, txn);
+	first = r->writer.meta.next_close;
 	if (rc == 0)
 		rc = recorder_each_row(r, recorder_write_entry);
 	if (rc == 0 && r->n_rows > 0 && r->seen > r->writer.meta.applied)
 		r->writer.meta.applied = r->seen;
 	if (rc == 0)
-		rc = recorder_tidy(r);
+		rc = recorder_tidy(r, r->writer.meta.next_close - first);
 	if (rc == 0)
 		rc = history_write_end(&r->writer);
 	if (rc != 0) {
@@ -438,7 +444,7 @@ recorder_is_due(const struct recorder *r, int64_t now)
 		return r->is_closing && r->fault[0] == '\0';
 	if (r->fault[0] != '\0')
 		return now >= r->retry_at_ns;
-	return r->is_closing || r->is_trimming || now >= r->trim_at_ns;
+	return r->is_closing || now >= r->trim_at_ns;
 }
 
 static int64_t
@@ -562,7 +568,7 @@ recorder_start(struct recorder *r)
 		    rc == ERR_CORRUPT ? "it does not read back" : state_error_text(r->store));
 		return rc;
 	}
-	r->is_trimming = 1;	/* retention may have become shorter */
+	r->trim_at_ns = 0;	/* retention may have become shorter */
 	if (send(r->control, &ready, sizeof ready, MSG_NOSIGNAL) == -1)
 		return ERR_CLOSED;
 	return 0;

@@ -11,6 +11,8 @@
 #include "base/clock.h"
 #include "state/history_write.h"
 
+#define HISTORY_ANY_KEY		512	/* longer than LMDB's longest key */
+
 #define HISTORY_CALLER_ENDED	"the caller's connection ended"
 #define HISTORY_DAEMON_ENDED	"the daemon ended"
 
@@ -368,7 +370,7 @@ history_close_open(struct history_writer *writer, const uint8_t *prefix, size_t 
 		if (rc != 0 || memcmp(key.data, prefix, prefix_len) != 0)
 			break;
 		if (key.len != HISTORY_OPEN_KEY_SIZE || history_take(&dispatch, &row) != 0) {
-			uint8_t bad[512];	/* longer than LMDB's longest key */
+			uint8_t bad[HISTORY_ANY_KEY];
 
 			memcpy(bad, key.data, key.len);
 			rc = state_del(writer->txn, STORE_OPEN, bad, key.len);
@@ -487,27 +489,43 @@ history_forget(struct history_writer *writer, const struct frame_view *workflow,
 	return rc;
 }
 
-/* 1 if the oldest closed dispatch, whose row is ROW, is still to be kept; *NEXT_NS as below. */
+/* By how many the closed dispatches are more than what is kept. */
+static uint64_t
+history_excess(struct history_writer *writer)
+{
+	uint64_t n = state_count(writer->txn, STORE_CLOSED);
+
+	return writer->keep > 0 && n > writer->keep ? n - writer->keep : 0;
+}
+
+/* 1 if the oldest closed dispatch is to be kept; *NEXT_NS gets when that will have changed. */
 static int
-history_is_kept(struct history_writer *writer, const struct history_closed *closed,
+history_is_kept(struct history_writer *writer, const struct history_closed *closed, int is_lazy,
     int64_t *next_ns)
 {
-	if (writer->keep > 0 && state_count(writer->txn, STORE_CLOSED) > writer->keep)
+	int64_t slack_ns = is_lazy ? HISTORY_TRIM_SLACK * CLOCK_MS : 0;
+
+	*next_ns = INT64_MAX;
+	if (history_excess(writer) > (is_lazy ? HISTORY_TRIM_SLACK : 0))
 		return 0;
-	if (writer->keep_age_ns <= 0 || writer->now_ns - closed->at_ns > writer->keep_age_ns)
-		return writer->keep_age_ns <= 0;
-	*next_ns = closed->at_ns + writer->keep_age_ns;
+	if (writer->keep_age_ns > 0) {
+		if (writer->now_ns - closed->at_ns > writer->keep_age_ns + slack_ns)
+			return 0;
+		*next_ns = closed->at_ns + writer->keep_age_ns + 1;
+	}
+	if (history_excess(writer) > 0)
+		*next_ns = writer->now_ns;
 	return 1;
 }
 
 int
-history_trim(struct history_writer *writer, int limit, int64_t *next_ns)
+history_trim(struct history_writer *writer, int limit, int is_lazy, int64_t *next_ns)
 {
 	static const uint8_t start[8];
 	struct state_view key, row;
 	struct history_closed closed;
 	struct frame_view workflow;
-	uint8_t bytes[HISTORY_WORKFLOW_MAX], number[512];
+	uint8_t bytes[HISTORY_WORKFLOW_MAX], number[HISTORY_ANY_KEY];
 	size_t number_len;
 	int rc, n;
 
@@ -519,7 +537,7 @@ history_trim(struct history_writer *writer, int limit, int64_t *next_ns)
 		memcpy(number, key.data, key.len);
 		number_len = key.len;
 		if (history_closed_read(&row, &closed, &workflow) == 0) {
-			if (history_is_kept(writer, &closed, next_ns))
+			if (history_is_kept(writer, &closed, is_lazy && n == 0, next_ns))
 				return n;
 			memcpy(bytes, workflow.data, workflow.len);
 			workflow.data = bytes;
@@ -529,5 +547,6 @@ history_trim(struct history_writer *writer, int limit, int64_t *next_ns)
 		if ((rc = state_del(writer->txn, STORE_CLOSED, number, number_len)) != 0)
 			return rc;
 	}
+	*next_ns = writer->now_ns;
 	return n;
 }

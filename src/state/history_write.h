@@ -50,8 +50,13 @@ int	history_write_ended(struct history_writer *writer, uint64_t conn_id);
 int	history_close_ended(struct history_writer *writer, int limit);
 int	history_close_all(struct history_writer *writer, int limit);
 
-/* Forget up to LIMIT of the dispatches that retention does not keep; result as above. *NEXT_NS gets
- * the real time at which the oldest one that is left will be too old (INT64_MAX: never). */
-int	history_trim(struct history_writer *writer, int limit, int64_t *next_ns);
+/*
+ * Forget up to LIMIT of the dispatches that retention does not keep; result as above. With IS_LAZY
+ * only if there are more than HISTORY_TRIM_SLACK of them, or one is too old by as many
+ * milliseconds: done now and then for many, it touches fewer pages. *NEXT_NS gets the real time at
+ * which there will be something to forget (INT64_MAX: never).
+ */
+#define HISTORY_TRIM_SLACK	256
+int	history_trim(struct history_writer *writer, int limit, int is_lazy, int64_t *next_ns);
 
 #endif
