@@ -15,6 +15,7 @@ const char *const board_counter_names[BOARD_N_COUNTERS] = {
 	[BOARD_COMPLETED] = "completed",
 	[BOARD_FAILED] = "failed",
 	[BOARD_RETRIED] = "retried",
+	[BOARD_REPLAYED] = "replayed",
 	[BOARD_QUEUED] = "queued",
 	[BOARD_PUSHES] = "pushes_sent",
 	[BOARD_REPLIES] = "replies",

@@ -32,6 +32,7 @@ enum board_counter {
 	BOARD_COMPLETED,	/* ... answered with a result */
 	BOARD_FAILED,		/* ... answered with an error of any kind */
 	BOARD_RETRIED,		/* attempts after a worker's end */
+	BOARD_REPLAYED,		/* answered from the dispatch record */
 	BOARD_QUEUED,		/* requests that had to wait for room */
 	BOARD_PUSHES,		/* Push frames written */
 	BOARD_REPLIES,		/* PushReply that resolved a slot */

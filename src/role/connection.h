@@ -12,6 +12,7 @@
  *	conversation.c	conversation frames and the participants behind them
  *	request.c	what waits for an answer; order of answers; deadlines
  *	dispatch.c	the worker pool as a participant: placing, retrying
+ *	history.c	the dispatch record: handing operations over, answers from it
  *	worker.c	registration, Push and PushReply
  *	channel.c	Publish and Subscribe
  */
@@ -84,7 +85,18 @@ enum request_state {
 	REQUEST_PLACING,	/* an intent will place it */
 	REQUEST_QUEUED,		/* in the pool's queue, or a worker has it from there */
 	REQUEST_PUSHED,		/* somebody has it */
+	REQUEST_RECORDING,	/* its answer is known and waits for the disk */
 	REQUEST_DONE,		/* its answer waits for the answers before it */
+};
+
+/* What the dispatch record knows of a request (history.c). */
+struct request_history {
+	int is_recorded;		/* it names its workflow, and there is a record */
+	int has_ordinal;
+	uint64_t ordinal;
+	int is_opened, is_closed;	/* as far as the record is concerned */
+	struct frame_view conversation_id;	/* the request's own, into its text */
+	char *worker;			/* the last one selected; owned, NULL = none yet */
 };
 
 struct request {
@@ -107,8 +119,9 @@ struct request {
 	struct pending_key where;	/* REQUEST_QUEUED; arrival also later, for coming back */
 	struct pool_demand demand;	/* views into TEXT */
 	struct frame_view workflow_id;
-	char *text;			/* owned; type, node, workflow id */
-	uint16_t error;			/* REQUEST_DONE: the answer; 0 = a reply */
+	struct request_history history;
+	char *text;			/* owned; type, node, workflow id, conversation id */
+	uint16_t error;			/* REQUEST_DONE, _RECORDING: the answer; 0 = a reply */
 	struct buf answer;		/* payload or text */
 	size_t len;
 	uint8_t payload[];
@@ -116,7 +129,8 @@ struct request {
 
 enum intent_kind {
 	INTENT_CONVERSATION_PUT, INTENT_CONVERSATION_DEL, INTENT_PLACE, INTENT_DIRECT,
-	INTENT_CANCEL, INTENT_CANCEL_DIRECT, INTENT_RESOLVE, INTENT_REGISTER, INTENT_READY
+	INTENT_CANCEL, INTENT_CANCEL_DIRECT, INTENT_RESOLVE, INTENT_REGISTER, INTENT_READY,
+	INTENT_OPERATIONS
 };
 
 /* One thing that this turn asks of the state. Applying may happen more than once (after a
@@ -125,7 +139,8 @@ struct intent {
 	enum intent_kind kind;
 	struct conversation *conversation;
 	struct request *request;
-	uint64_t correlation;		/* INTENT_RESOLVE; INTENT_PLACE: the new push's */
+	uint64_t correlation;		/* INTENT_RESOLVE; INTENT_PLACE: the new push's;
+					 * INTENT_OPERATIONS: of which request, by its id */
 	uint32_t inbox_kind;
 	uint16_t code;
 	struct frame_view body;		/* into the input, or into OWNED */
@@ -177,6 +192,8 @@ struct connection {
 	int64_t handshake_deadline_ns;	/* for the handshake, then for the keeper's answer */
 	struct wake wake;
 	struct state *state;
+	struct state *store;		/* to read outcomes from; NULL = not needed so far */
+	int has_history;		/* the state knows that dispatches of mine are recorded */
 
 	uint64_t inbox_seen, pushes_seen;	/* ids */
 	uint64_t seen_number;		/* the last transaction that was looked at */
@@ -265,6 +282,8 @@ void	request_set_deadline(struct connection *c, struct request *request);
 void	request_reply(struct connection *c, struct request *request, const void *body, size_t len);
 void	request_fail(struct connection *c, struct request *request, uint16_t reason,
 	    const char *text, size_t len);
+/* The same when the answer was kept while it was recorded. */
+void	request_answer_kept(struct connection *c, struct request *request);
 void	request_failf(struct connection *c, struct request *request, uint16_t reason,
 	    const char *fmt, ...) __attribute__((format(printf, 4, 5)));
 /* Its answer is not wanted any more. */
@@ -283,6 +302,27 @@ void	dispatch_done_place(struct connection *c, struct intent *intent);
 int	dispatch_apply_cancel(struct connection *c, struct state_txn *txn, struct intent *intent);
 void	dispatch_cancel_queued(struct connection *c, struct request *request);
 void	dispatch_event(struct connection *c, const struct inbox_entry *entry, const void *body);
+
+/* history.c */
+/* A typed request that names its workflow. 1: it is to be placed; 0: it has been answered, from the
+ * record or with a refusal. */
+int	history_admit(struct connection *c, struct request *request);
+/* In the placing transaction, behind what it did. */
+int	history_apply_placed(struct connection *c, struct state_txn *txn, struct intent *intent);
+void	history_placed(struct connection *c, struct request *request, const struct intent *intent);
+void	history_started(struct connection *c, struct request *request, const char *worker,
+	    size_t len);
+void	history_worker_exited(struct connection *c, struct request *request, const char *worker,
+	    size_t worker_len, const char *reason, size_t reason_len);
+/* Its answer is known. 1: it is kept and waits for the disk; 0: it may leave. */
+int	history_finish(struct connection *c, struct request *request, uint16_t error,
+	    const void *body, size_t len);
+void	history_dropped(struct connection *c, struct request *request);
+int	history_apply_operations(struct connection *c, struct state_txn *txn,
+	    struct intent *intent);
+void	history_operations_refused(struct connection *c, const struct intent *intent);
+/* The store's word on an answer that waits. */
+void	history_recorded(struct connection *c, const struct inbox_entry *entry, const void *body);
 
 /* worker.c */
 void	worker_register_frame(struct connection *c, const struct frame *frame);

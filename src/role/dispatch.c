@@ -14,6 +14,7 @@
 #include "base/log.h"
 #include "form/typed.h"
 #include "role/connection.h"
+#include "state/history.h"
 
 /* Retries are told in the log, but not ten thousand of them. */
 #define DISPATCH_LOG_BURST	20
@@ -40,29 +41,35 @@ dispatch_tell(struct connection *c, struct conversation *conversation,
 	return 0;
 }
 
-/* Keep what a typed request asks for: type, node and workflow id in one block. */
+/* Keep what a typed request asks for, its texts in one block. */
 static int
 dispatch_take_typed(struct request *request, const struct typed_request *typed)
 {
-	const char *parts[3] = { typed->activity_type, typed->node, typed->workflow_id };
-	struct frame_view *views[3] = {
-		&request->demand.type, &request->demand.node, &request->workflow_id
+	const char *parts[] = {
+		typed->activity_type, typed->node, typed->workflow_id, typed->conversation_id
 	};
-	size_t i, at = 0, lens[3];
+	struct frame_view *views[] = {
+		&request->demand.type, &request->demand.node, &request->workflow_id,
+		&request->history.conversation_id
+	};
+	const size_t n = sizeof parts / sizeof parts[0];
+	size_t i, at = 0, lens[sizeof parts / sizeof parts[0]];
 
-	for (i = 0; i < 3; i++) {
+	for (i = 0; i < n; i++) {
 		lens[i] = parts[i] != NULL ? strlen(parts[i]) : 0;
 		at += lens[i];
 	}
 	if ((request->text = malloc(at + 1)) == NULL)
 		return ERR_NOMEM;
-	for (i = 0, at = 0; i < 3; at += lens[i++]) {
+	for (i = 0, at = 0; i < n; at += lens[i++]) {
 		if (lens[i] > 0)
 			memcpy(request->text + at, parts[i], lens[i]);
 		views[i]->data = (const uint8_t *)request->text + at;
 		views[i]->len = lens[i];
 	}
 	request->is_typed = 1;
+	request->history.has_ordinal = typed->has_ordinal;
+	request->history.ordinal = (uint64_t)typed->ordinal;
 	request->demand.node_required = typed->node_required;
 	request->attempt_ns = typed->start_to_close_ns;
 	if (typed->schedule_to_close_ns > 0)
@@ -98,6 +105,8 @@ dispatch_ask(struct connection *c, struct request *request)
 			return;
 		}
 		request_set_deadline(c, request);
+		if (c->conf->record && request->workflow_id.len > 0 && !history_admit(c, request))
+			return;
 		break;
 	case TYPED_OPAQUE:
 		break;
@@ -251,7 +260,7 @@ dispatch_queue(struct connection *c, struct state_txn *txn, struct intent *inten
 	}
 	memset(&row, 0, sizeof row);
 	row.flags = (uint8_t)((request->is_typed ? PENDING_TYPED : 0) |
-	    (request->attempt_ns > 0 ? PENDING_TELL_START : 0));
+	    (request->attempt_ns > 0 || request->history.is_recorded ? PENDING_TELL_START : 0));
 	row.awaiter = c->peer->conn_id;
 	row.awaiter_slot = c->context->slot;
 	row.request = request->id;
@@ -261,16 +270,32 @@ dispatch_queue(struct connection *c, struct state_txn *txn, struct intent *inten
 	    &request->demand, &payload, &intent->where);
 }
 
-int
-dispatch_apply_place(struct connection *c, struct state_txn *txn, struct intent *intent,
+/* 1 if REQUEST is to be refused because the record cannot take its operations. */
+static int
+dispatch_record_is_shut(struct state_txn *txn, const struct request *request,
+    struct intent *intent)
+{
+	char text[sizeof intent->text - 40];
+
+	if (!request->history.is_recorded || request->history.is_opened ||
+	    history_fault(txn, text, sizeof text) != 0)
+		return 0;
+	intent->error = FRAME_REASON_PRESSURE;
+	snprintf(intent->text, sizeof intent->text, "the dispatch record cannot be written: %s",
+	    text);
+	return 1;
+}
+
+static int
+dispatch_place(struct connection *c, struct state_txn *txn, struct intent *intent,
     struct dispatch_turn *turn)
 {
 	struct request *request = intent->request;
 	size_t n, accepting;
 	int rc;
 
-	intent->error = 0;
-	intent->is_queued = 0;
+	if (dispatch_record_is_shut(txn, request, intent))
+		return 0;
 	rc = dispatch_load(txn, &intent->conversation->pool, turn);
 	if (rc == ERR_NOTFOUND)
 		return dispatch_refuse(intent, FRAME_REASON_NO_WORKER, DISPATCH_NO_WORKERS);
@@ -286,6 +311,18 @@ dispatch_apply_place(struct connection *c, struct state_txn *txn, struct intent 
 	if (n == 0)
 		return dispatch_queue(c, txn, intent, turn);
 	return dispatch_push(c, txn, intent, turn, n);
+}
+
+int
+dispatch_apply_place(struct connection *c, struct state_txn *txn, struct intent *intent,
+    struct dispatch_turn *turn)
+{
+	int rc;
+
+	intent->error = 0;
+	intent->is_queued = 0;
+	rc = dispatch_place(c, txn, intent, turn);
+	return rc == 0 ? history_apply_placed(c, txn, intent) : rc;
 }
 
 static void
@@ -329,6 +366,7 @@ dispatch_done_place(struct connection *c, struct intent *intent)
 	} else {
 		if (request->exited[0] != '\0')
 			dispatch_log_retry(c, request);
+		history_placed(c, request, intent);
 		if (intent->error != 0) {
 			request->state = REQUEST_PUSHED;
 			request_fail(c, request, intent->error, intent->text,
@@ -384,6 +422,7 @@ dispatch_retry(struct connection *c, struct request *request, const struct inbox
 		return;
 	}
 	request->excluded = more;
+	history_worker_exited(c, request, body, id_len, reason, (size_t)reason_len);
 	request->excluded[request->attempts++] = entry->conn_id;
 	if (request->attempts >= c->conf->max_attempts) {
 		request_failf(c, request, FRAME_REASON_DISCONNECTED,
@@ -418,6 +457,7 @@ dispatch_event(struct connection *c, const struct inbox_entry *entry, const void
 		break;
 	case INBOX_STARTED:
 		request->state = REQUEST_PUSHED;
+		history_started(c, request, body, entry->len);
 		request_set_deadline(c, request);
 		break;
 	case INBOX_WORKER_EXITED:

@@ -113,6 +113,7 @@ static void
 request_free(struct request *request)
 {
 	free(request->excluded);
+	free(request->history.worker);
 	free(request->text);
 	buf_free(&request->answer);
 	free(request);
@@ -170,6 +171,7 @@ void
 request_drop(struct connection *c, struct request *request)
 {
 	request_take_back(c, request);
+	history_dropped(c, request);
 	request_forget(c, request);
 }
 
@@ -220,11 +222,26 @@ request_send_waiting(struct connection *c, struct conversation *conversation)
 }
 
 static void
+request_keep_answer(struct connection *c, struct request *request, enum request_state state,
+    uint16_t error, const void *body, size_t len)
+{
+	request->state = state;
+	request->error = error;
+	if (buf_append(&request->answer, body, len) != 0)
+		connection_end(c, ROLE_EXIT_SYSTEM, "out of memory for an answer");
+}
+
+static void
 request_answer(struct connection *c, struct request *request, uint16_t error, const void *body,
     size_t len)
 {
 	struct conversation *conversation = request->conversation;
 
+	if (history_finish(c, request, error, body, len)) {
+		request_unset_deadline(c, request);
+		request_keep_answer(c, request, REQUEST_RECORDING, error, body, len);
+		return;
+	}
 	if (conversation->participant == &participant_pool)
 		board_count(c->mine, error == 0 ? BOARD_COMPLETED : BOARD_FAILED, 1);
 	request_unset_deadline(c, request);
@@ -238,10 +255,17 @@ request_answer(struct connection *c, struct request *request, uint16_t error, co
 		request_send_waiting(c, conversation);
 		return;
 	}
-	request->state = REQUEST_DONE;
-	request->error = error;
-	if (buf_append(&request->answer, body, len) != 0)
-		connection_end(c, ROLE_EXIT_SYSTEM, "out of memory for an answer");
+	request_keep_answer(c, request, REQUEST_DONE, error, body, len);
+}
+
+void
+request_answer_kept(struct connection *c, struct request *request)
+{
+	struct buf answer = request->answer;
+
+	memset(&request->answer, 0, sizeof request->answer);
+	request_answer(c, request, request->error, buf_head(&answer), buf_len(&answer));
+	buf_free(&answer);
 }
 
 void

@@ -65,6 +65,8 @@ turn_apply_one(struct connection *c, struct state_txn *txn, struct intent *inten
 		return worker_apply_resolve(c, txn, intent, freed);
 	case INTENT_REGISTER:
 		return worker_apply_register(c, txn, intent);
+	case INTENT_OPERATIONS:
+		return history_apply_operations(c, txn, intent);
 	case INTENT_READY:
 		return c->is_worker ?
 		    workers_make_ready(txn, c->peer->conn_id, &c->pools) : 0;
@@ -142,6 +144,10 @@ turn_done(struct connection *c, struct intent *intent)
 	case INTENT_CANCEL:
 		conversation_release(intent->conversation);
 		break;
+	case INTENT_OPERATIONS:
+		if (intent->result != 0)
+			history_operations_refused(c, intent);
+		break;
 	case INTENT_CANCEL_DIRECT:
 	case INTENT_READY:
 		break;
@@ -157,12 +163,13 @@ turn_refuse(struct intent *intent)
 	strncpy(intent->text, TURN_FULL_TEXT, sizeof intent->text - 1);
 }
 
-/* What asks for something new can be refused; what finishes something old must not be lost. */
+/* What asks for something new can be refused; what finishes something old must not be lost. An
+ * outcome that cannot be handed to the store is not lost in silence: its caller learns it. */
 static int
 turn_can_refuse(enum intent_kind kind)
 {
 	return kind == INTENT_CONVERSATION_PUT || kind == INTENT_PLACE || kind == INTENT_DIRECT ||
-	    kind == INTENT_REGISTER;
+	    kind == INTENT_REGISTER || kind == INTENT_OPERATIONS;
 }
 
 /* Each by itself: only those that do not fit are refused. */
@@ -242,6 +249,9 @@ turn_visit_entry(void *arg, const struct inbox_entry *entry, const void *body)
 			connection_send(c, &disconnect);
 		c->is_disconnect_sent = 1;
 		connection_end(c, ROLE_EXIT_OK, "closed by the daemon");
+		break;
+	case INBOX_RECORDED:
+		history_recorded(c, entry, body);
 		break;
 	default:
 		dispatch_event(c, entry, body);

@@ -30,6 +30,8 @@ struct connections_row {
 
 int	connections_put(struct state_txn *txn, uint64_t conn_id, const struct connections_row *row);
 int	connections_get(struct state_txn *txn, uint64_t conn_id, struct connections_row *row);
+/* Remember that dispatches of this connection are recorded: its end is then told to the store. */
+int	connections_mark_recorded(struct state_txn *txn, uint64_t conn_id);
 /* 0 or ERR_NOTFOUND (or what the state says). */
 int	connections_exists(struct state_txn *txn, uint64_t conn_id);
 /* Remember that dispatches of this connection are recorded: its end is then told to the store. */

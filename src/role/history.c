@@ -1,0 +1,441 @@
+/*
+ * The caller's side of the dispatch record (systems.md E8).
+ *
+ * A request that names its workflow is recorded: each of its operations is handed to the store
+ * process in the very transaction in which it happens, so the record can lag behind but never
+ * disagree. Only one thing waits for the disk: an answer that is the outcome for its ordinal, because the
+ * same request must get it again, whatever is killed after the caller has seen it.
+ *
+ * An outcome is what a worker answered, or a time-out: asked again, it is answered from the record.
+ * A dispatch that failed but may be retried (no worker, no room, its workers ended) has no
+ * outcome: asked again, it is dispatched.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "role/connection.h"
+#include "state/connections.h"
+#include "state/history.h"
+#include "state/store.h"
+#include "state/workers.h"
+
+#define HISTORY_CLOSED_BY_CALLER "the caller closed the conversation"
+
+/* A step under construction. */
+struct history_draft {
+	struct record_operations operations;
+	uint32_t flags;
+};
+
+static struct frame_view
+history_view(const void *data, size_t len)
+{
+	struct frame_view view = { data, len };
+
+	return view;
+}
+
+static void
+history_add(struct history_draft *draft, enum record_operation_kind kind,
+    enum record_activity activity, int is_retry_eligible)
+{
+	struct record_operation *operation = &draft->operations.list[draft->operations.n++];
+
+	operation->kind = (uint8_t)kind;
+	operation->activity = (uint8_t)activity;
+	operation->is_retry_eligible = is_retry_eligible != 0;
+}
+
+/* A draft of a request's next step; its first one begins with the opening. */
+static void
+history_begin(struct history_draft *draft, const struct request *request)
+{
+	struct record_operations *operations = &draft->operations;
+
+	memset(draft, 0, sizeof *draft);
+	operations->at_ns = clock_realtime_ns();
+	operations->has_ordinal = request->history.has_ordinal;
+	operations->ordinal = request->history.ordinal;
+	operations->conversation_id = request->history.conversation_id;
+	if (request->history.is_opened)
+		return;
+	operations->activity_type = request->demand.type;
+	draft->flags |= HISTORY_OPENS;
+	history_add(draft, RECORD_OPENED, RECORD_ACTIVITY_SCHEDULED, 0);
+}
+
+static void
+history_close(struct history_draft *draft, enum record_activity activity, int is_retry_eligible)
+{
+	draft->flags |= HISTORY_CLOSES;
+	history_add(draft, RECORD_CONVERSATION_CLOSED, activity, is_retry_eligible);
+}
+
+/* Append the body of the step's inbox entry to OUT. */
+static int
+history_pack(const struct connection *c, const struct request *request,
+    const struct conversation *conversation, struct history_draft *draft, struct buf *out)
+{
+	struct history_step step = {
+		.awaiter_slot = c->context->slot, .flags = draft->flags,
+		.has_ordinal = request->history.has_ordinal, .ordinal = request->history.ordinal,
+		.workflow_id = request->workflow_id
+	};
+	struct buf image = { 0 };
+	int rc;
+
+	step.channel = history_view(conversation->subject, conversation->subject_len);
+	draft->operations.channel = step.channel;
+	rc = record_pack_operations(&draft->operations, &image);
+	if (rc == 0) {
+		step.image = history_view(buf_head(&image), buf_len(&image));
+		rc = history_step_pack(&step, out);
+	}
+	buf_free(&image);
+	return rc;
+}
+
+static int
+history_post(struct connection *c, struct state_txn *txn, uint64_t request, const void *body,
+    size_t len)
+{
+	struct inbox_entry entry = {
+		.kind = INBOX_OPERATIONS, .len = (uint32_t)len, .request = request,
+		.conn_id = c->peer->conn_id
+	};
+
+	return inbox_post(txn, INBOX_SERVICE(BOARD_STORE), BOARD_SERVICE_SLOT(BOARD_STORE), &entry,
+	    body);
+}
+
+/* Hand DRAFT over with this turn. */
+static void
+history_post_later(struct connection *c, const struct request *request,
+    struct history_draft *draft)
+{
+	struct intent *intent = turn_add(c, INTENT_OPERATIONS);
+	struct buf body = { 0 };
+
+	if (intent == NULL)
+		return;
+	if (history_pack(c, request, request->conversation, draft, &body) != 0) {
+		buf_free(&body);
+		connection_end(c, ROLE_EXIT_SYSTEM, "out of memory for the dispatch record");
+		return;
+	}
+	intent->correlation = request->id;
+	intent->owned = body.data;
+	intent->body = history_view(buf_head(&body), buf_len(&body));
+}
+
+int
+history_apply_operations(struct connection *c, struct state_txn *txn, struct intent *intent)
+{
+	if (intent->body.data == NULL)
+		return 0;	/* memory ran out, and the connection ends */
+	return history_post(c, txn, intent->correlation, intent->body.data, intent->body.len);
+}
+
+/* Answers from the record. */
+
+static int
+history_open_store(struct connection *c, struct err *err)
+{
+	if (c->store != NULL)
+		return 0;
+	return store_open_readonly(&c->store, c->conf->persist_dir, NULL, err);
+}
+
+/* The outcome for REQUEST's ordinal into OUT; 0, ERR_NOTFOUND, or an error with its text. */
+static int
+history_look_up(struct connection *c, const struct request *request,
+    struct record_operations *out, struct err *err)
+{
+	const struct conversation *conversation = request->conversation;
+	struct frame_view channel = history_view(conversation->subject, conversation->subject_len);
+	struct state_txn *txn;
+	int rc;
+
+	if ((rc = history_open_store(c, err)) != 0)
+		return rc;
+	if ((rc = state_begin_read(c->store, &txn)) == 0) {
+		rc = history_find_outcome(txn, &request->workflow_id, &channel,
+		    request->history.ordinal, c->conf->record_keep_age_ns, out);
+		state_abort(txn);
+	}
+	if (rc != 0 && rc != ERR_NOTFOUND)
+		(void)err_set(err, rc, "%s", state_error_text(c->store));
+	return rc;
+}
+
+static void
+history_answer(struct connection *c, struct request *request,
+    const struct record_operations *outcome)
+{
+	board_count(c->mine, BOARD_REPLAYED, 1);
+	if (outcome->code == 0)
+		request_reply(c, request, outcome->result.data, outcome->result.len);
+	else
+		request_fail(c, request, (uint16_t)outcome->code,
+		    (const char *)outcome->message.data, outcome->message.len);
+}
+
+int
+history_admit(struct connection *c, struct request *request)
+{
+	struct record_operations outcome;
+	struct err err = { 0 };
+	int rc;
+
+	if (request->workflow_id.len > HISTORY_WORKFLOW_MAX) {
+		if (request_apply_turn(c, request))
+			request_failf(c, request, FRAME_REASON_OTHER,
+			    "workflow_id is longer than %d bytes", HISTORY_WORKFLOW_MAX);
+		return 0;
+	}
+	request->history.is_recorded = 1;
+	if (!request->history.has_ordinal)
+		return 1;
+	rc = history_look_up(c, request, &outcome, &err);
+	if (rc == ERR_NOTFOUND)
+		return 1;
+	/* It was not opened, so its end is nothing for the record. */
+	request->history.is_recorded = 0;
+	if (request_apply_turn(c, request)) {
+		if (rc == 0)
+			history_answer(c, request, &outcome);
+		else
+			request_failf(c, request, FRAME_REASON_OTHER,
+			    "the dispatch record cannot be read: %s", err.text);
+	}
+	if (rc == 0)
+		record_free_operations(&outcome);
+	return 0;
+}
+
+/* Placing. */
+
+/* A worker got it: chosen, and the message is on its way. */
+static int
+history_draft_selected(struct state_txn *txn, struct request *request,
+    const struct intent *intent, struct history_draft *draft)
+{
+	char id[WORKERS_ID_SIZE];
+
+	workers_id(txn, intent->conn_id, id);
+	free(request->history.worker);
+	if ((request->history.worker = strdup(id)) == NULL)
+		return ERR_NOMEM;
+	draft->operations.worker_id = history_view(request->history.worker, strlen(id));
+	history_add(draft, RECORD_WORKER_SELECTED, RECORD_ACTIVITY_STARTED, 0);
+	history_add(draft, RECORD_MESSAGE_SENT, RECORD_ACTIVITY_NONE, 0);
+	return 0;
+}
+
+int
+history_apply_placed(struct connection *c, struct state_txn *txn, struct intent *intent)
+{
+	struct request *request = intent->request;
+	struct history_draft draft;
+	struct buf body = { 0 };
+	int rc = 0;
+
+	if (!request->history.is_recorded)
+		return 0;
+	if (!c->has_history && (rc = connections_mark_recorded(txn, c->peer->conn_id)) != 0)
+		return rc;
+	history_begin(&draft, request);
+	if (intent->error != 0) {
+		draft.operations.code = intent->error;
+		draft.operations.message = history_view(intent->text, strlen(intent->text));
+		history_close(&draft, RECORD_ACTIVITY_FAILED, 1);
+	} else if (!intent->is_queued) {
+		rc = history_draft_selected(txn, request, intent, &draft);
+	}
+	/* Closed by what came behind it in the same turn: the worker has it all the same. */
+	if (request->conversation == NULL && !(draft.flags & HISTORY_CLOSES)) {
+		draft.operations.message = history_view(HISTORY_CLOSED_BY_CALLER,
+		    sizeof HISTORY_CLOSED_BY_CALLER - 1);
+		history_close(&draft, RECORD_ACTIVITY_FAILED, 1);
+	}
+	if (rc == 0 && draft.operations.n > 0)
+		rc = history_pack(c, request, intent->conversation, &draft, &body);
+	if (rc == 0 && draft.operations.n > 0)
+		rc = history_post(c, txn, request->id, buf_head(&body), buf_len(&body));
+	buf_free(&body);
+	return rc;
+}
+
+void
+history_placed(struct connection *c, struct request *request, const struct intent *intent)
+{
+	if (!request->history.is_recorded || intent->result != 0)
+		return;
+	c->has_history = 1;
+	request->history.is_opened = 1;
+	request->history.is_closed |= intent->error != 0;
+}
+
+void
+history_started(struct connection *c, struct request *request, const char *worker, size_t len)
+{
+	struct history_draft draft;
+
+	if (!request->history.is_recorded)
+		return;
+	free(request->history.worker);
+	if ((request->history.worker = strndup(worker, len)) == NULL) {
+		connection_end(c, ROLE_EXIT_SYSTEM, "out of memory for the dispatch record");
+		return;
+	}
+	history_begin(&draft, request);
+	draft.operations.worker_id = history_view(worker, len);
+	history_add(&draft, RECORD_WORKER_SELECTED, RECORD_ACTIVITY_STARTED, 0);
+	history_add(&draft, RECORD_MESSAGE_SENT, RECORD_ACTIVITY_NONE, 0);
+	history_post_later(c, request, &draft);
+}
+
+void
+history_worker_exited(struct connection *c, struct request *request, const char *worker,
+    size_t worker_len, const char *reason, size_t reason_len)
+{
+	struct history_draft draft;
+
+	if (!request->history.is_recorded)
+		return;
+	history_begin(&draft, request);
+	draft.operations.worker_id = history_view(worker, worker_len);
+	draft.operations.message = history_view(reason, reason_len);
+	history_add(&draft, RECORD_WORKER_EXITED, RECORD_ACTIVITY_FAILED, 1);
+	history_post_later(c, request, &draft);
+}
+
+/* The end. */
+
+/* 1 if a dispatch that ends with ERROR is over for good; 0 if it may be tried again. */
+static int
+history_is_final(uint16_t error)
+{
+	return error == 0 || error == FRAME_REASON_ACTIVITY_FAILED ||
+	    error == FRAME_REASON_TIMED_OUT;
+}
+
+static void
+history_draft_end(struct history_draft *draft, const struct request *request, uint16_t error,
+    const void *body, size_t len)
+{
+	struct record_operations *operations = &draft->operations;
+	enum record_activity activity = error == 0 ? RECORD_ACTIVITY_COMPLETED :
+	    RECORD_ACTIVITY_FAILED;
+
+	operations->code = error;
+	if (error == 0)
+		operations->result = history_view(body, len);
+	else
+		operations->message = history_view(body, len);
+	if (error == 0 || error == FRAME_REASON_ACTIVITY_FAILED) {
+		if (request->history.worker != NULL)
+			operations->worker_id = history_view(request->history.worker,
+			    strlen(request->history.worker));
+		history_add(draft, RECORD_MESSAGE_RECEIVED, activity, 0);
+		activity = RECORD_ACTIVITY_NONE;
+	}
+	history_close(draft, activity, activity == RECORD_ACTIVITY_FAILED &&
+	    !history_is_final(error));
+}
+
+int
+history_finish(struct connection *c, struct request *request, uint16_t error, const void *body,
+    size_t len)
+{
+	struct request_history *history = &request->history;
+	struct history_draft draft;
+
+	if (!history->is_opened || history->is_closed)
+		return 0;
+	history_begin(&draft, request);
+	history_draft_end(&draft, request, error, body, len);
+	history->is_closed = 1;
+	if (history->has_ordinal && history_is_final(error))
+		draft.flags |= HISTORY_FINAL | HISTORY_AWAITED;
+	history_post_later(c, request, &draft);
+	return (draft.flags & HISTORY_AWAITED) != 0;
+}
+
+void
+history_dropped(struct connection *c, struct request *request)
+{
+	struct history_draft draft;
+
+	if (!request->history.is_opened || request->history.is_closed)
+		return;
+	history_begin(&draft, request);
+	draft.operations.message = history_view(HISTORY_CLOSED_BY_CALLER,
+	    sizeof HISTORY_CLOSED_BY_CALLER - 1);
+	history_close(&draft, RECORD_ACTIVITY_FAILED, 1);
+	request->history.is_closed = 1;
+	history_post_later(c, request, &draft);
+}
+
+/* An answer that waits cannot be made durable: its caller gets this instead of it. */
+static void
+history_unrecorded(struct connection *c, struct request *request, uint16_t code,
+    const char *text, size_t len)
+{
+	static struct log_limit limit;
+	char shown[512];
+	unsigned held;
+
+	if (log_limit_allows(&limit, 1, CLOCK_SECOND, &held))
+		log_warnx("outcome not recorded conn=%llu reason=\"%s\" suppressed=%u",
+		    (unsigned long long)c->peer->conn_id, log_vis(shown, sizeof shown, text, len),
+		    held);
+	buf_consume(&request->answer, buf_len(&request->answer));
+	request->state = REQUEST_PUSHED;
+	request_failf(c, request, code, "the outcome could not be recorded: %.*s", (int)len, text);
+}
+
+void
+history_operations_refused(struct connection *c, const struct intent *intent)
+{
+	struct request *request = request_find(c, intent->correlation);
+
+	if (request != NULL && request->state == REQUEST_RECORDING)
+		history_unrecorded(c, request, intent->error, intent->text, strlen(intent->text));
+}
+
+/* Another dispatch of the same ordinal was first: its outcome is the one. */
+static void
+history_answer_first(struct connection *c, struct request *request)
+{
+	struct record_operations outcome;
+	struct err err = { 0 };
+	int rc = history_look_up(c, request, &outcome, &err);
+
+	if (rc != 0) {
+		history_unrecorded(c, request, FRAME_REASON_OTHER, err.text, strlen(err.text));
+		return;
+	}
+	buf_consume(&request->answer, buf_len(&request->answer));
+	request->state = REQUEST_PUSHED;
+	history_answer(c, request, &outcome);
+	record_free_operations(&outcome);
+}
+
+void
+history_recorded(struct connection *c, const struct inbox_entry *entry, const void *body)
+{
+	struct request *request = request_find(c, entry->request);
+
+	if (request == NULL || request->state != REQUEST_RECORDING)
+		return;
+	if (entry->code == HISTORY_RECORDED)
+		request_answer_kept(c, request);
+	else if (entry->code == HISTORY_RECORDED_ELSEWHERE)
+		history_answer_first(c, request);
+	else
+		history_unrecorded(c, request, (uint16_t)entry->code, body, entry->len);
+}
