@@ -146,7 +146,7 @@ history_open_store(struct connection *c, struct err *err)
 {
 	if (c->store != NULL)
 		return 0;
-	return store_open_readonly(&c->store, c->conf->persist_dir, NULL, err);
+	return store_open_readonly(&c->store, c->conf->persist_dir, err);
 }
 
 /* The outcome for REQUEST's ordinal into OUT; 0, ERR_NOTFOUND, or an error with its text. */
