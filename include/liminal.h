@@ -191,6 +191,38 @@ LIMINAL_API int liminal_dispatch(struct liminal *conn, const char *name_space,
     const char *task_queue, const void *payload, size_t len, int timeout_ms,
     const struct liminal_answer **answer);
 
+/*
+ * An activity, for requests in the typed form. Zero what is not needed. Text is UTF-8.
+ * Only read during the call.
+ */
+struct liminal_activity {
+	const char *activity_type;
+	const char *task_queue;			/* that of the conversation's pool */
+	const void *input;
+	size_t len;
+	const char *content_type;		/* of the input; NULL = application/octet-stream */
+	const char *workflow_id;		/* NULL = none; with one, the server may record it */
+	uint64_t ordinal;			/* up to INT64_MAX; needs a workflow_id */
+	int has_ordinal;			/* 0 = ORDINAL does not count */
+	int node_required;			/* no worker on another node will do */
+	const char *node;			/* the preferred one; NULL = any */
+	int64_t schedule_to_close_ms;		/* for the whole; 0 = no limit */
+	int64_t start_to_close_ms;		/* for one worker; 0 = no limit */
+	void *reserved[4];			/* NULL */
+};
+
+/*
+ * The same as liminal_send_request() (sends) and liminal_dispatch(), in the typed form. An answer
+ * that is no error is the worker's response, a JSON object; see liminal(3). An activity that
+ * failed is an error with LIMINAL_REASON_ACTIVITY_FAILED. A request whose workflow id and
+ * ordinal were answered before may be answered from the server's record.
+ */
+LIMINAL_API int liminal_send_activity(struct liminal *conn, uint64_t conversation,
+    const struct liminal_activity *activity, uint64_t *request);
+LIMINAL_API int liminal_dispatch_activity(struct liminal *conn, const char *name_space,
+    const struct liminal_activity *activity, int timeout_ms,
+    const struct liminal_answer **answer);
+
 /* ---- worker ---- */
 
 /* What a worker declares. Zero what is not needed. Only read during liminal_register(). */

@@ -3,9 +3,8 @@
 
 #include <errno.h>
 #include <stdint.h>
-#include <string.h>
+#include <stdlib.h>
 
-#include "base/log.h"
 #include "base/uuid.h"
 
 void
@@ -18,7 +17,7 @@ uuid_new(char out[UUID_TEXT_SIZE])
 	/* The kernel's generator: nothing is cached that a fork could duplicate. */
 	while (getentropy(b, sizeof(b)) == -1)
 		if (errno != EINTR)
-			log_panic("uuid getentropy error=\"%s\"", strerror(errno));
+			abort();	/* no log: this is part of the client library, too */
 	b[6] = (uint8_t)((b[6] & 0x0f) | 0x40);	/* version 4 */
 	b[8] = (uint8_t)((b[8] & 0x3f) | 0x80);	/* the RFC's variant */
 	for (int i = 0; i < 16; i++) {

@@ -4,7 +4,7 @@
  * connection.c owns the life of a connection, address.c how one is reached, pump.c all reading
  * and writing, conversations.c the set of open conversations; caller.c and worker.c are
  * the two sides of the protocol that are offered so far (publisher and subscriber will stand
- * beside them). Nothing outside of the API is visible to programs.
+ * beside them), activity.c what a caller can say in the typed form. Nothing outside of the API is visible to programs.
  *
  * Always true: what was decoded from `in` or `later` and handed out stays there, at its head,
  * until client_release(), which every call that reads makes first.
@@ -64,6 +64,7 @@ struct liminal {
 	int kernel_timeout_ms;		/* what SO_RCVTIMEO is set to; 0 = none */
 
 	struct buf in, out;
+	struct buf typed;		/* a typed request that is being built; else empty */
 	size_t write_at;		/* output length at which the next write is tried */
 	struct buf later[CLIENT_N_LATER];	/* frames that came while another was awaited */
 	struct buf *held;		/* the buffer whose first frame was handed out, or NULL */

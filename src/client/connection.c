@@ -192,6 +192,7 @@ client_reset(struct liminal *conn)
 	conn->write_at = CLIENT_WRITE_SIZE;
 	buf_free(&conn->in);
 	buf_free(&conn->out);
+	buf_free(&conn->typed);
 	for (size_t i = 0; i < CLIENT_N_LATER; i++)
 		buf_free(&conn->later[i]);
 	client_conversations_free(&conn->conversations);

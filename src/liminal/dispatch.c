@@ -15,20 +15,16 @@
 enum dispatch_option {
 	DISPATCH_SCHEDULE_TO_CLOSE = CLI_LONG,
 	DISPATCH_START_TO_CLOSE,
-	DISPATCH_NODE,
-	DISPATCH_NODE_REQUIRED,
-	DISPATCH_WORKFLOW_ID,
-	DISPATCH_ORDINAL,
 	DISPATCH_CONTENT_TYPE,
 };
 
 static const struct option dispatch_options[] = {
 	{ "schedule-to-close", required_argument, NULL, DISPATCH_SCHEDULE_TO_CLOSE },
 	{ "start-to-close", required_argument, NULL, DISPATCH_START_TO_CLOSE },
-	{ "node", required_argument, NULL, DISPATCH_NODE },
-	{ "node-required", no_argument, NULL, DISPATCH_NODE_REQUIRED },
-	{ "workflow-id", required_argument, NULL, DISPATCH_WORKFLOW_ID },
-	{ "ordinal", required_argument, NULL, DISPATCH_ORDINAL },
+	{ "node", required_argument, NULL, 'N' },
+	{ "node-required", no_argument, NULL, 'R' },
+	{ "workflow-id", required_argument, NULL, 'w' },
+	{ "ordinal", required_argument, NULL, 'o' },
 	{ "content-type", required_argument, NULL, DISPATCH_CONTENT_TYPE },
 	{ NULL, 0, NULL, 0 },
 };
@@ -39,7 +35,7 @@ dispatch_read_options(struct cli *cli, struct typed_call *call)
 {
 	int c, typed = 0;
 
-	while ((c = cli_next_option(cli, "", dispatch_options)) != -1) {
+	while ((c = cli_next_option(cli, "N:Rw:o:", dispatch_options)) != -1) {
 		typed = 1;
 		switch (c) {
 		case DISPATCH_SCHEDULE_TO_CLOSE:
@@ -48,16 +44,16 @@ dispatch_read_options(struct cli *cli, struct typed_call *call)
 		case DISPATCH_START_TO_CLOSE:
 			call->start_to_close_ns = cli_duration_ns(cli, optarg);
 			break;
-		case DISPATCH_NODE:
+		case 'N':
 			call->node = optarg;
 			break;
-		case DISPATCH_NODE_REQUIRED:
+		case 'R':
 			call->node_required = 1;
 			break;
-		case DISPATCH_WORKFLOW_ID:
+		case 'w':
 			call->workflow_id = optarg;
 			break;
-		case DISPATCH_ORDINAL:
+		case 'o':
 			call->has_ordinal = 1;
 			call->ordinal = cli_number(cli, optarg, 0, INT64_MAX, "ordinal");
 			break;
@@ -112,6 +108,21 @@ dispatch_typed(struct cli *cli, const char *subject, struct typed_call *call,
 	return status;
 }
 
+/* Does what was said fit together? 0, or the usage's exit code. */
+static int
+dispatch_check(struct cli *cli, const struct typed_call *call, int typed_only)
+{
+	if (call->activity_type == NULL && typed_only)
+		cli_complain(cli, "these options need an ACTIVITY_TYPE");
+	else if (call->node_required && call->node == NULL)
+		cli_complain(cli, "--node-required (-R) needs --node (-N)");
+	else if (call->has_ordinal && call->workflow_id == NULL)
+		cli_complain(cli, "--ordinal (-o) needs --workflow-id (-w)");
+	else
+		return 0;
+	return cli_usage(cli);
+}
+
 int
 command_dispatch(struct cli *cli)
 {
@@ -119,20 +130,15 @@ command_dispatch(struct cli *cli)
 	struct buf input = { 0 };
 	const char *name_space;
 	char subject[DISPATCH_SUBJECT_SIZE], **arguments;
-	int typed_only, len, status = CLI_FAILED;
+	int typed_only, len, status;
 
 	typed_only = dispatch_read_options(cli, &call);
 	arguments = cli_arguments(cli, 1, 2);
 	cli_split_pool(cli, arguments[0], &name_space, &call.task_queue);
 	call.activity_type = arguments[1];	/* NULL when there is none */
-	if (call.activity_type == NULL && typed_only) {
-		cli_complain(cli, "these options need an ACTIVITY_TYPE");
-		return cli_usage(cli);
-	}
-	if (call.node_required && call.node == NULL) {
-		cli_complain(cli, "--node-required needs --node");
-		return cli_usage(cli);
-	}
+	if ((status = dispatch_check(cli, &call, typed_only)) != 0)
+		return status;
+	status = CLI_FAILED;
 	len = snprintf(subject, sizeof(subject), "aion.dispatch.%s.%s", name_space,
 	    call.task_queue);
 	if (len < 0 || (size_t)len >= sizeof(subject)) {

@@ -4,7 +4,8 @@
 BENCH ?=
 BENCH_OBJ := $(patsubst t/%.c,$(B)/obj/t/%.o,$(wildcard t/bench/*.c))
 # The codec, the client library and what they stand on; nothing of the daemon.
-BENCH_LIB := $(filter $(B)/obj/base/% $(B)/obj/form/frame%,$(LIB_OBJ)) \
+BENCH_LIB := $(filter $(B)/obj/base/% $(B)/obj/form/frame% $(B)/obj/form/typed_build.o,\
+             $(LIB_OBJ)) \
              $(patsubst src/%.c,$(B)/obj/%.o,$(wildcard src/client/*.c))
 
 $(B)/obj/t/%.o: t/%.c

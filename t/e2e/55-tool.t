@@ -77,7 +77,9 @@ note '-- usage';
 run_is('', [], 2, '', qr/dispatch.*work/s, 'no subcommand');
 run_is('', ['nonsense'], 2, '', qr/nonsense/, 'an unknown one');
 for (['ping', '-x'], ['ping', 'extra'], ['ping', '-t', 'soon'], ['dispatch'], ['dispatch', 'a'], ['dispatch', 'a/b.c'],
-    ['dispatch', '--node', 'n', 'a/b'], ['dispatch', '--node-required', 'a/b', 't'], ['push', 'one'], ['push', '0'], ['ask'],
+    ['dispatch', '--node', 'n', 'a/b'], ['dispatch', '--node-required', 'a/b', 't'],
+    ['dispatch', '-R', 'a/b', 't'], ['dispatch', '-o', '1', 'a/b', 't'], ['dispatch', '--ordinal', '1', 'a/b', 't'],
+    ['dispatch', '-w', 'wf', '-o', '-1', 'a/b', 't'], ['dispatch', '-w', 'wf', '-o', 'x', 'a/b', 't'], ['dispatch', '-w', 'wf', 'a/b'], ['dispatch', '-N', 'n', 'a/b'], ['push', 'one'], ['push', '0'], ['ask'],
     ['work', 'a/b'], ['work', 'a/b', '-n', '0', '--', 'cat'], ['ping', '-s', 'nowhere']) {
 	run_is('', $_, 2, '', qr/./, "wrong: @$_");
 }
