@@ -12,6 +12,7 @@
 #ifndef LIMINAL_BENCH_H
 #define LIMINAL_BENCH_H
 
+#include <limits.h>
 #include <netinet/in.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -42,6 +43,8 @@ struct bench_server {
 	struct sockaddr_in address;
 	char port[8];
 	char dir[128];			/* throw-away, "" when attached */
+	char disk[PATH_MAX + 64];		/* the same on a disk, of drivers that are on_disk; else "" */
+	const char *record;		/* liminald: the value of `dispatch record`, or NULL */
 	char log[160];			/* what it wrote to stderr */
 };
 
@@ -84,6 +87,7 @@ struct bench_driver {
 	const char *name;
 	const char *program;		/* of the server, found through PATH */
 	int redelivers;			/* a dead worker's job goes to another one */
+	int on_disk;			/* it keeps something, in server->disk */
 
 	/* Start SERVER: it must be listening on 127.0.0.1, server->port, when this returns. */
 	int (*start)(struct bench_server *server);
@@ -106,8 +110,12 @@ struct bench_driver {
 };
 
 extern const struct bench_driver bench_driver_liminald, bench_driver_nats, bench_driver_redis,
-    bench_driver_beanstalkd, bench_driver_gearmand, bench_driver_libliminal;
-int	bench_liminald_start(struct bench_server *server);	/* of two drivers */
+    bench_driver_beanstalkd, bench_driver_gearmand, bench_driver_libliminal,
+    bench_driver_recorded, bench_driver_unrecorded;
+
+/* Shared by liminald's drivers. A job goes to the conversation of its ID. */
+int	bench_liminald_start(struct bench_server *server);
+int	bench_liminald_send(struct bench_client *client, uint64_t id, struct bench_view payload);
 
 /* client.c: the parts of a client that do not depend on the server */
 int	bench_client_open(struct bench_client *client, const struct bench_server *server,
@@ -144,6 +152,7 @@ int	bench_server_await_port(struct bench_server *server);
 const char *bench_server_await_log(struct bench_server *server, const char *text);
 int	bench_program_exists(const char *program);
 void	bench_set_program_dir(const char *dir);		/* looked at before PATH */
+void	bench_set_disk_dir(const char *dir);		/* for on_disk; default: the program's */
 
 /* run.c: the shared mapping and the runs that count jobs */
 struct bench_shape {
@@ -197,6 +206,9 @@ struct bench_idle {
 };
 int	bench_idle_open(struct bench_server *server, struct bench_idle *idle);
 void	bench_idle_close(struct bench_idle *idle);
+
+/* disk.c: the median of some synchronous commits of one row, beside what SERVER keeps */
+int	bench_disk_commit(const struct bench_server *server, double *p50_us);
 
 /* report.c */
 void	bench_report_machine(const struct bench_options *options);

@@ -15,7 +15,7 @@ $(B)/obj/t/%.o: t/%.c
 
 $(B)/bench: $(BENCH_OBJ) $(BENCH_LIB)
 	@echo "CC $@"
-	@$(CC) $(ALL_LDFLAGS) -o $@ $^ -lbsd -lm
+	@$(CC) $(ALL_LDFLAGS) -o $@ $^ -llmdb -lbsd -lm
 
 bench: $(B)/liminald $(B)/bench
 	$(B)/bench -b $(B) $(BENCH)

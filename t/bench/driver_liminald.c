@@ -27,8 +27,11 @@ write_conf(const struct bench_server *server, const char *path)
 		return bench_complain("%s: %s", path, strerror(errno));
 	fprintf(f, "listen = { \"127.0.0.1:0\" }\n"
 	    "runtime_dir = \"run\"\n"
-	    "persist_dir = \"persist\"\n"
-	    "limits { connections = %u }\n", server->options->idle + 128);
+	    "persist_dir = \"%s\"\n"
+	    "limits { connections = %u }\n", server->disk[0] != '\0' ? server->disk : "persist",
+	    server->options->idle + 128);
+	if (server->record != NULL)
+		fprintf(f, "dispatch { record = %s }\n", server->record);
 	return fclose(f) == 0 ? 0 : bench_complain("%s: %s", path, strerror(errno));
 }
 
@@ -159,17 +162,25 @@ liminald_open(struct bench_client *client)
 	return client->role == BENCH_CALLER ? open_conversations(client) : 0;
 }
 
+int
+bench_liminald_send(struct bench_client *client, uint64_t id, struct bench_view payload)
+{
+	struct frame frame = { .type = FRAME_CONVERSATION_MESSAGE, .flags = FRAME_FLAG_REPLY };
+
+	frame.stream = (uint32_t)(id % client->capacity) + 1;
+	frame.u.conversation_message.conversation = frame.stream;
+	frame.u.conversation_message.envelope.payload =
+	    (struct frame_view){ payload.data, payload.len };
+	return append_frame(client, &frame);
+}
+
 static int
 liminald_send(struct bench_client *client, struct bench_view job)
 {
-	struct frame frame = { .type = FRAME_CONVERSATION_MESSAGE, .flags = FRAME_FLAG_REPLY };
 	uint64_t id;
 
 	memcpy(&id, job.data, sizeof id);
-	frame.stream = (uint32_t)(id % client->capacity) + 1;
-	frame.u.conversation_message.conversation = frame.stream;
-	frame.u.conversation_message.envelope.payload = (struct frame_view){ job.data, job.len };
-	return append_frame(client, &frame);
+	return bench_liminald_send(client, id, job);
 }
 
 static int

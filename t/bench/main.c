@@ -18,10 +18,14 @@
 #define MAX_DRIVERS	8
 #define MAX_RUNS	100
 
-enum figure { LATENCY, PAIRS, WINDOW64, WINDOW256, FAILOVER, CONNECT1, CONNECT4, IDLE, N_FIGURES };
+enum figure {
+	LATENCY, PAIRS, WINDOW64, WINDOW256, FAILOVER, CONNECT1, CONNECT4, RECORD1, RECORD64, IDLE,
+	N_FIGURES
+};
 
 static const char *const figure_name[N_FIGURES] = {
-	"latency", "pairs", "window64", "window256", "failover", "connect1", "connect4", "idle",
+	"latency", "pairs", "window64", "window256", "failover", "connect1", "connect4", "record1",
+	"record64", "idle",
 };
 
 static const struct bench_shape shape_of[N_FIGURES] = {
@@ -29,6 +33,8 @@ static const struct bench_shape shape_of[N_FIGURES] = {
 	[PAIRS] = { .callers = 8, .workers = 8, .window = 1, .capacity = 1 },
 	[WINDOW64] = { .callers = 1, .workers = 4, .window = 64, .capacity = 64 },
 	[WINDOW256] = { .callers = 1, .workers = 4, .window = 256, .capacity = 64 },
+	[RECORD1] = { .callers = 1, .workers = 1, .window = 1, .capacity = 1 },
+	[RECORD64] = { .callers = 1, .workers = 4, .window = 64, .capacity = 64 },
 };
 
 static const struct bench_driver *const drivers[] = {
@@ -46,8 +52,9 @@ static unsigned n_selected;
 static struct bench_server servers[MAX_DRIVERS];
 static int failed;
 
-/* VALUE[0] and VALUE[1] of run RUN of a server; one table for each part of a figure. */
-struct values { double value[2][MAX_DRIVERS][MAX_RUNS]; int bad[MAX_DRIVERS]; };
+/* VALUE[0] and VALUE[1] of run RUN of a server; one table for each part of a figure. Those of
+ * the last figure. */
+static struct { double value[2][MAX_DRIVERS][MAX_RUNS]; int bad[MAX_DRIVERS]; } v;
 
 static void
 interrupt(int sig)
@@ -71,7 +78,7 @@ run_once(enum figure figure, const struct bench_server *server, double value[2])
 		return bench_run_connect(server, figure == CONNECT1 ? 1 : 4, &value[0]);
 	default:
 		r = bench_run_jobs(server, &shape_of[figure], &result);
-		if (figure != LATENCY) {
+		if (figure != LATENCY && figure != RECORD1) {
 			value[0] = result.rate;
 			return r;
 		}
@@ -85,9 +92,8 @@ run_once(enum figure figure, const struct bench_server *server, double value[2])
 static void
 measure(enum figure figure, unsigned from, unsigned to, const char *prefix)
 {
-	static struct values v;
 	const char *unit = figure == CONNECT1 || figure == CONNECT4 ? "connections/s" : "jobs/s";
-	int is_time = figure == LATENCY || figure == FAILOVER;
+	int is_time = figure == LATENCY || figure == FAILOVER || figure == RECORD1;
 	char name[64];
 	double value[2];
 	unsigned run, i, part;
@@ -152,11 +158,80 @@ measure_idle(unsigned i)
 	bench_idle_close(&idle);
 }
 
+/* What the record costs, run by run: each recorded run with the unrecorded one before it. */
+static void
+report_record(enum figure figure)
+{
+	double (*value)[MAX_RUNS] = v.value[0], cost[MAX_RUNS], commit[MAX_RUNS];
+	unsigned run;
+
+	for (run = 0; run < options.runs; run++) {
+		if (figure == RECORD64) {
+			cost[run] = value[1][run] / value[0][run];
+			continue;
+		}
+		if (bench_disk_commit(&servers[1], &commit[run]) != 0) {
+			failed = 1;
+			return;
+		}
+		cost[run] = (value[1][run] - value[0][run]) / commit[run];
+	}
+	if (figure == RECORD64) {
+		bench_report_figure(&options, "record64: share", "recorded", "of unrecorded", cost,
+		    options.runs);
+		return;
+	}
+	bench_report_figure(&options, "record1: commit p50", "disk", "us", commit, options.runs);
+	bench_report_figure(&options, "record1: cost p50", "recorded", "commits", cost,
+	    options.runs);
+}
+
+/* Two daemons that differ in nothing but the record. */
+static void
+measure_record(enum figure figure)
+{
+	static const struct bench_driver *const pair[2] = {
+		&bench_driver_unrecorded, &bench_driver_recorded,
+	};
+	unsigned n;
+
+	for (n = 0; n < 2; n++)
+		if (bench_server_start(&servers[n], pair[n], &options) != 0) {
+			bench_report_missing(&options, figure_name[figure], pair[n]->name, "failed");
+			failed = 1;
+			break;
+		}
+	if (n == 2) {
+		measure(figure, 0, 2, "");
+		if (!bench_interrupted && !v.bad[0] && !v.bad[1])
+			report_record(figure);
+	}
+	while (n > 0)
+		bench_server_stop(&servers[--n]);
+}
+
+/* Only a liminald that is started here has one. */
+static int
+has_record(void)
+{
+	unsigned i;
+
+	for (i = 0; i < n_selected; i++)
+		if (selected[i] == &bench_driver_liminald && attached[i] == NULL)
+			return 1;
+	return 0;
+}
+
 static void
 measure_figure(enum figure figure)
 {
 	unsigned i, n;
 
+	if (figure == RECORD1 || figure == RECORD64) {
+		if (has_record())
+			measure_record(figure);
+		return;
+	}
 	if (figure == IDLE) {
 		for (i = 0; i < n_selected && !bench_interrupted; i++) {
 			if (start_server(i) == 0)
@@ -243,9 +318,10 @@ usage(int status)
 	unsigned i;
 
 	fprintf(status == 0 ? stdout : stderr,
-	    "usage: bench [-j] [-b DIR] [-d DRIVER[=HOST:PORT],...] [-m FIGURE,...] [-n CONNECTIONS]\n"
-	    "             [-r RUNS] [-s BYTES] [-t SECONDS] [-w SECONDS]\n\n"
+	    "usage: bench [-j] [-b DIR] [-D DIR] [-d DRIVER[=HOST:PORT],...] [-m FIGURE,...]\n"
+	    "             [-n CONNECTIONS] [-r RUNS] [-s BYTES] [-t SECONDS] [-w SECONDS]\n\n"
 	    "  -b  where liminald is        -d  servers, \"all\" = those that are installed\n"
+	    "  -D  on the disk to record on, default that of -b\n"
 	    "  -j  JSON lines               -m  figures, default all\n"
 	    "  -n  connections of \"idle\"    -r  runs of each figure\n"
 	    "  -s  size of a job            -t  seconds of a run     -w  warm-up before each\n\n"
@@ -280,9 +356,10 @@ parse_options(int argc, char **argv)
 	unsigned figures = (1u << N_FIGURES) - 1;
 	int c;
 
-	while ((c = getopt(argc, argv, "b:d:hjm:n:r:s:t:w:")) != -1)
+	while ((c = getopt(argc, argv, "b:D:d:hjm:n:r:s:t:w:")) != -1)
 		switch (c) {
 		case 'b': bench_set_program_dir(optarg); break;
+		case 'D': bench_set_disk_dir(optarg); break;
 		case 'd': driver_list = optarg; break;
 		case 'h': usage(0);
 		case 'j': options.json = 1; break;

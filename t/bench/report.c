@@ -77,7 +77,7 @@ bench_report_figure(const struct bench_options *options, const char *figure,
 	memcpy(sorted, values, n * sizeof *sorted);
 	qsort(sorted, n, sizeof *sorted, compare);
 	median = n % 2 ? sorted[n / 2] : (sorted[n / 2 - 1] + sorted[n / 2]) / 2;
-	digits = median < 1000;
+	digits = median < 10 ? 2 : median < 1000;
 	if (options->json) {
 		printf("{\"figure\":\"%s\",\"server\":\"%s\",\"unit\":\"%s\",\"median\":%.2f,"
 		    "\"min\":%.2f,\"max\":%.2f,\"values\":[", figure, driver, unit, median,

@@ -9,6 +9,8 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <ftw.h>
+#include <limits.h>
+#include <linux/magic.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,6 +18,7 @@
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/statfs.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -24,12 +27,18 @@
 
 #define TICK_NS	INT64_C(2000000)
 
-static const char *program_dir;
+static const char *program_dir, *disk_dir;
 
 void
 bench_set_program_dir(const char *dir)
 {
 	program_dir = dir;
+}
+
+void
+bench_set_disk_dir(const char *dir)
+{
+	disk_dir = dir;
 }
 
 /* Where PROGRAM is: the build directory, then PATH, then where daemons live. */
@@ -185,6 +194,27 @@ bench_server_await_log(struct bench_server *server, const char *text)
 	return NULL;
 }
 
+/* Figures of a file system in memory say nothing about a record; better none. */
+static int
+make_disk_dir(struct bench_server *server)
+{
+	const char *parent = disk_dir != NULL ? disk_dir : program_dir != NULL ? program_dir : ".";
+	char path[PATH_MAX];
+	struct statfs fs;
+
+	if (realpath(parent, path) == NULL || statfs(path, &fs) != 0)
+		return bench_complain("%s: %s", parent, strerror(errno));
+	if (fs.f_type == TMPFS_MAGIC || fs.f_type == RAMFS_MAGIC)
+		return bench_complain("%s is in memory: name a directory on a disk with -D", path);
+	snprintf(server->disk, sizeof server->disk, "%s/liminal-bench.%s.XXXXXX", path,
+	    server->driver->name);
+	if (mkdtemp(server->disk) == NULL) {
+		server->disk[0] = '\0';
+		return bench_complain("cannot make a directory in %s: %s", path, strerror(errno));
+	}
+	return 0;
+}
+
 int
 bench_server_start(struct bench_server *server, const struct bench_driver *driver,
     const struct bench_options *options)
@@ -201,7 +231,8 @@ bench_server_start(struct bench_server *server, const struct bench_driver *drive
 		return bench_complain("cannot make a directory: %s", strerror(errno));
 	}
 	snprintf(server->log, sizeof server->log, "%s/log", server->dir);
-	if (choose_port(server) != 0 || driver->start(server) != 0) {
+	if ((driver->on_disk && make_disk_dir(server) != 0) || choose_port(server) != 0 ||
+	    driver->start(server) != 0) {
 		bench_server_stop(server);
 		return -1;
 	}
@@ -256,5 +287,7 @@ bench_server_stop(struct bench_server *server)
 	}
 	if (server->dir[0] != '\0')
 		nftw(server->dir, remove_one, 16, FTW_DEPTH | FTW_PHYS);
-	server->dir[0] = '\0';
+	if (server->disk[0] != '\0')
+		nftw(server->disk, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+	server->dir[0] = server->disk[0] = '\0';
 }
