@@ -18,7 +18,8 @@ E2E      := $(call matching,$(wildcard t/e2e/*.t t/kill/*.t))
 UNIT_LIMIT := 300
 
 TEST_ENV = LIMINAL_SRCDIR=$(CURDIR) LIMINALD=$(abspath $(B))/liminald \
-           LIMINAL=$(abspath $(B))/liminal LIMINAL_CHECK_STATE=$(abspath $(B))/check-state
+           LIMINAL=$(abspath $(B))/liminal LIMINAL_CHECK_STATE=$(abspath $(B))/check-state \
+           LIMINAL_WRITE_HISTORY=$(abspath $(B))/write-history
 
 # Everything but the two main functions.
 TEST_OBJ = $(CLIENT_OBJ) $(filter-out %/main.o,$(DAEMON_OBJ)) $(LIB_OBJ)
@@ -34,6 +35,11 @@ $(B)/check-state: t/tools/check_state.c $(LIB_OBJ)
 	@echo "CC $@"
 	@$(CC) $(CPPFLAGS) $(ALL_CFLAGS) -o $@ $< $(LIB_OBJ) $(LIBS) $(ALL_LDFLAGS)
 
+$(B)/write-history: t/tools/write_history.c $(LIB_OBJ)
+	@mkdir -p $(@D)
+	@echo "CC $@"
+	@$(CC) $(CPPFLAGS) $(ALL_CFLAGS) -o $@ $< $(LIB_OBJ) $(LIBS) $(ALL_LDFLAGS)
+
 check: check-deps
 	@$(MAKE) --no-print-directory check-tree
 	@$(MAKE) --no-print-directory -j2 programs unit-build
@@ -44,7 +50,7 @@ check: check-deps
 check-deps:
 	@$(MAKE) --no-print-directory deps PACKAGES="$(PACKAGES_CHECK)"
 
-unit-build: $(UNIT_BIN) $(B)/check-state
+unit-build: $(UNIT_BIN) $(B)/check-state $(B)/write-history
 
 # Unit tests one binary after another, then everything with a real daemon.
 check-one: unit-build

@@ -52,6 +52,9 @@ cli_help(const struct cli *cli, const struct option *longs)
 	if ((command->groups & CLI_STATE) != 0)
 		printf("  -d DIR         runtime directory of the daemon (LIMINAL_RUNTIME_DIR, else %s)\n",
 		    CLI_DEFAULT_DIR);
+	if ((command->groups & CLI_STORE) != 0)
+		printf("  -d DIR         persistence directory of the daemon (LIMINAL_PERSIST_DIR, "
+		    "else %s)\n", CLI_DEFAULT_STORE);
 	printf("  -j             print JSON, one object a line\n"
 	    "  -h             print this\n");
 	for (; longs != NULL && longs->name != NULL; longs++) {
@@ -147,7 +150,7 @@ cli_next_option(struct cli *cli, const char *own, const struct option *longs)
 
 	snprintf(letters, sizeof(letters), ":jh%s%s%s",
 	    (cli->command->groups & CLI_WIRE) != 0 ? "s:T:t:m:" : "",
-	    (cli->command->groups & CLI_STATE) != 0 ? "d:" : "", own);
+	    (cli->command->groups & (CLI_STATE | CLI_STORE)) != 0 ? "d:" : "", own);
 	for (;;) {
 		c = getopt_long(cli->argc, cli->argv, letters, longs == NULL ? none : longs, NULL);
 		switch (c) {

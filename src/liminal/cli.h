@@ -18,6 +18,7 @@
 
 #define CLI_DEFAULT_SERVER	"127.0.0.1:7677"
 #define CLI_DEFAULT_DIR		"/run/liminald"
+#define CLI_DEFAULT_STORE	"/var/lib/liminald"
 
 enum cli_exit {
 	CLI_DONE = 0,
@@ -42,7 +43,8 @@ struct cli {
 
 /* Groups of options that several subcommands have. */
 #define CLI_WIRE	0x01	/* -s -T -t -m */
-#define CLI_STATE	0x02	/* -d */
+#define CLI_STATE	0x02	/* -d, the runtime directory */
+#define CLI_STORE	0x04	/* -d, the persistence directory */
 
 struct cli_command {
 	const char *name;
@@ -124,6 +126,7 @@ int	command_pushes(struct cli *cli);
 int	command_conversations(struct cli *cli);
 int	command_top(struct cli *cli);
 int	command_dump(struct cli *cli);
+int	command_history(struct cli *cli);
 int	command_crash(struct cli *cli);
 int	command_close(struct cli *cli);
 int	command_drain(struct cli *cli);

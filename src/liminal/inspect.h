@@ -34,6 +34,10 @@ int	look_open_quietly(struct look *look, struct cli *cli, struct err *err);
 /* The same, with a complaint, and with a note when nobody runs. */
 int	look_open(struct look *look, struct cli *cli);
 
+/* The same for the store; cli->dir is the persistence directory. Nothing is known then about who
+ * runs. */
+int	look_open_store(struct look *look, struct cli *cli);
+
 /* Complains if there were unreadable rows. Returns STATUS, or CLI_FAILED then. */
 int	look_close(struct look *look, int status);
 
@@ -65,9 +69,13 @@ struct walk {
 	void	(*release)(void *item);
 	/* After each batch; may be NULL. 0, or -1 to end the walk. */
 	int	(*flush)(void *arg);
+	/* NULL = all rows; else only those whose keys stand behind this one and begin with its
+	 * first PREFIX_LEN bytes. */
+	const uint8_t *from;
+	size_t from_len, prefix_len;
 };
 
-/* All rows that are there from first to last, in the order of their keys. 0, or -1 after a complaint. */
+/* The rows that are there from first to last, in the order of their keys. 0, or -1 after a complaint. */
 int	walk_table(struct look *look, const struct walk *walk, void *arg);
 
 /* A listing that is one walk: opens the state, prints. ARGUMENT of the callbacks: struct show. */

@@ -12,6 +12,7 @@
 
 #include "liminal/inspect.h"
 #include "state/counters.h"
+#include "state/store.h"
 
 #define LOOK_LOCK_NAME	"liminald.lock"		/* os/rundir.h */
 
@@ -97,6 +98,21 @@ look_open(struct look *look, struct cli *cli)
 		cli_complain(cli, "no liminald is running on %s; this is what the last one left",
 		    cli->dir);
 	return 0;
+}
+
+int
+look_open_store(struct look *look, struct cli *cli)
+{
+	struct err err = { 0 };
+
+	memset(look, 0, sizeof(*look));
+	look->cli = cli;
+	if (store_open_readonly(&look->state, cli->dir, &err) == 0)
+		return 0;
+	cli_complain(cli, "%s", err.text);
+	if (err.sys == ENOENT || access(cli->dir, F_OK) == -1)
+		cli_complain(cli, "is %s the persist_dir of a liminald (-d)?", cli->dir);
+	return -1;
 }
 
 int

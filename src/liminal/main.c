@@ -25,6 +25,8 @@ static const struct cli_command main_commands[] = {
 	{ "pools", command_pools, CLI_STATE, "", "workers, running and waiting jobs of each pool" },
 	{ "pushes", command_pushes, CLI_STATE, "", "what somebody has and has not answered" },
 	{ "conversations", command_conversations, CLI_STATE, "", "open conversations" },
+	{ "history", command_history, CLI_STORE, "[WORKFLOW_ID]",
+	    "what was done for a workflow, or which workflows there are" },
 	{ "top", command_top, CLI_STATE, "", "watch pools and workers; q quits" },
 	{ "dump", command_dump, CLI_STATE, "[TABLE]", "the rows of one or of all tables, decoded" },
 	{ "crash", command_crash, CLI_STATE, "CONN_ID", "kill a connection's process by SIGSEGV" },
@@ -43,17 +45,24 @@ main_print_commands(FILE *to)
 	fprintf(to, "\nliminal SUBCOMMAND -h tells more; so does liminal(1).\n");
 }
 
+static const char *
+main_setting(const char *variable, const char *otherwise)
+{
+	const char *value = getenv(variable);
+
+	return value != NULL && value[0] != '\0' ? value : otherwise;
+}
+
 int
 main(int argc, char **argv)
 {
-	const char *server = getenv("LIMINAL_SERVER"), *dir = getenv("LIMINAL_RUNTIME_DIR");
 	struct cli cli = {
 		.argc = argc - 1,
 		.argv = argv + 1,
-		.server = server != NULL && server[0] != '\0' ? server : CLI_DEFAULT_SERVER,
+		.server = main_setting("LIMINAL_SERVER", CLI_DEFAULT_SERVER),
 		.timeout_ms = -1,
 		.max_frame = LIMINAL_DEFAULT_MAX_FRAME,
-		.dir = dir != NULL && dir[0] != '\0' ? dir : CLI_DEFAULT_DIR,
+		.dir = main_setting("LIMINAL_RUNTIME_DIR", CLI_DEFAULT_DIR),
 	};
 
 	if (argc >= 2 && (strcmp(argv[1], "-h") == 0 || strcmp(argv[1], "--help") == 0)) {
@@ -67,6 +76,8 @@ main(int argc, char **argv)
 	for (size_t i = 0; argc >= 2 && i < MAIN_N_COMMANDS; i++)
 		if (strcmp(argv[1], main_commands[i].name) == 0) {
 			cli.command = &main_commands[i];
+			if ((cli.command->groups & CLI_STORE) != 0)
+				cli.dir = main_setting("LIMINAL_PERSIST_DIR", CLI_DEFAULT_STORE);
 			return cli.command->run(&cli);
 		}
 	if (argc >= 2)

@@ -29,6 +29,13 @@ walk_item(const struct walk_batch *batch, size_t i)
 	return batch->items + i * batch->walk->item_size;
 }
 
+static int
+walk_is_within(const struct walk *walk, const struct state_view *key)
+{
+	return walk->prefix_len == 0 || (key->len >= walk->prefix_len &&
+	    memcmp(key->data, walk->from, walk->prefix_len) == 0);
+}
+
 /* The rows after the last key. 0, ERR_NOTFOUND behind the last row, or worse. */
 static int
 walk_rows(struct walk_batch *batch, struct state_txn *txn, struct state_cursor *cursor)
@@ -45,6 +52,8 @@ walk_rows(struct walk_batch *batch, struct state_txn *txn, struct state_cursor *
 	for (seen = 0; rc == 0 && seen < WALK_ROWS && bytes < WALK_BYTES; seen++) {
 		if (key.len == 0 || key.len > sizeof(batch->key))
 			return ERR_CORRUPT;
+		if (!walk_is_within(batch->walk, &key))
+			return ERR_NOTFOUND;
 		item = walk_item(batch, batch->n);
 		memset(item, 0, batch->walk->item_size);
 		rc = batch->walk->copy(txn, &key, &row, item);
@@ -76,11 +85,6 @@ walk_read(struct walk_batch *batch, struct state *state)
 	sigprocmask(SIG_BLOCK, &all, &before);
 	rc = state_begin_read(state, &txn);
 	if (rc == 0) {
-		/* A seek needs a key; one zero byte stands before all of them. */
-		if (batch->key_len == 0) {
-			batch->key[0] = 0;
-			batch->key_len = 1;
-		}
 		rc = state_cursor_open(txn, batch->walk->table, &cursor);
 		if (rc == 0) {
 			rc = walk_rows(batch, txn, cursor);
@@ -113,8 +117,14 @@ walk_show(struct walk_batch *batch, void *arg)
 int
 walk_table(struct look *look, const struct walk *walk, void *arg)
 {
-	struct walk_batch batch = { .walk = walk };
+	/* A seek needs a key; one zero byte stands before all of them. */
+	struct walk_batch batch = { .walk = walk, .key_len = 1 };
 	int rc, r;
+
+	if (walk->from != NULL) {
+		memcpy(batch.key, walk->from, walk->from_len);
+		batch.key_len = walk->from_len;
+	}
 
 	if ((batch.items = calloc(WALK_ROWS, walk->item_size)) == NULL) {
 		cli_complain(look->cli, "out of memory");
