@@ -235,10 +235,31 @@ dump_inbox_kind(uint32_t kind)
 		[INBOX_STARTED] = "started", [INBOX_DISCONNECTED] = "disconnected",
 		[INBOX_NOTIFY_SHUTDOWN] = "notify_shutdown",
 		[INBOX_FORCE_CLOSE] = "force_close",
+		[INBOX_RECORDED] = "recorded", [INBOX_NOTIFIED] = "notified",
+		[INBOX_ROUTED] = "routed", [INBOX_OPERATIONS] = "operations",
+		[INBOX_CALLER_ENDED] = "caller_ended", [INBOX_REGISTER] = "register",
+		[INBOX_UNREGISTER] = "unregister", [INBOX_PUBLISH] = "publish",
+		[INBOX_ROUTE] = "route",
 	};
 
 	return kind < sizeof(names) / sizeof(names[0]) && names[kind] != NULL ?
 	    names[kind] : "?";
+}
+
+/* Whose inbox it is: a connection's, or a service's. */
+static void
+dump_show_owner(struct listing *listing, uint64_t target)
+{
+	uint64_t kind = UINT64_MAX - target;
+
+	if (!INBOX_IS_SERVICE(target)) {
+		listing_number(listing, "conn_id", target);
+		listing_absent(listing, "service");
+		return;
+	}
+	listing_absent(listing, "conn_id");
+	listing_string(listing, "service", kind > BOARD_FREE && kind <= BOARD_N_SERVICES ?
+	    board_service_names[BOARD_SERVICE_SLOT(kind)] : "?");
 }
 
 /* A row is a batch: one line for each entry. */
@@ -256,7 +277,7 @@ dump_show_inbox(struct listing *listing, const struct dump_item *item, int64_t n
 			listing_begin_row(listing, state_table_names[STATE_INBOX]);
 		}
 		memcpy(&entry, at + i * sizeof(entry), sizeof(entry));
-		listing_number(listing, "conn_id", dump_key(item, 0));
+		dump_show_owner(listing, dump_key(item, 0));
 		listing_number(listing, "id", dump_key(item, 1));
 		listing_string(listing, "kind", dump_inbox_kind(entry.kind));
 		listing_number(listing, "request", entry.request);
@@ -433,4 +454,5 @@ const struct dump_table dump_tables[STATE_N_TABLES] = {
 	[STATE_CHANNELS] = { dump_copy_raw, NULL },
 	[STATE_MESSAGES] = { dump_copy_raw, NULL },
 	[STATE_SUBSCRIPTIONS] = { dump_copy_raw, NULL },
+	[STATE_REGISTRATIONS] = { dump_copy_raw, NULL },
 };

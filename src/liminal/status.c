@@ -9,14 +9,32 @@
 #include "state/counters.h"
 #include "state/pushes.h"
 
+/* 1 if NAME is that of a process id: no counter, and shown as what it is. */
+static int
+status_note_pid(struct status *status, const char *name, uint64_t value)
+{
+	size_t len;
+
+	if (strcmp(name, "master_pid") == 0)
+		return 1;
+	for (int i = 0; i < BOARD_N_SERVICES; i++) {
+		len = strlen(board_service_names[i]);
+		if (strncmp(name, board_service_names[i], len) == 0 &&
+		    strcmp(name + len, "_pid") == 0) {
+			status->service_pids[i] = value;
+			return 1;
+		}
+	}
+	return 0;
+}
+
 static int
 status_note_counter(void *arg, const char *name, uint64_t value)
 {
 	struct status *status = arg;
 	struct status_counter *counter;
 
-	/* It is no counter, and shown as what it is. */
-	if (strcmp(name, "master_pid") == 0 || status->n_counters == STATUS_COUNTERS_MAX)
+	if (status_note_pid(status, name, value) || status->n_counters == STATUS_COUNTERS_MAX)
 		return 0;
 	counter = &status->counters[status->n_counters++];
 	snprintf(counter->name, sizeof(counter->name), "%s", name);
@@ -136,6 +154,27 @@ status_put(struct listing *listing, const char *name, uint64_t value)
 	status_end(listing);
 }
 
+/* A pid that is no child of the master any more says nothing. */
+static void
+status_put_services(struct listing *listing, const struct look *look,
+    const struct status *status)
+{
+	char name[32];
+	uint64_t pid;
+
+	for (int i = 0; i < BOARD_N_SERVICES; i++) {
+		snprintf(name, sizeof(name), "%s_pid", board_service_names[i]);
+		pid = status->service_pids[i];
+		status_begin(listing, name);
+		if (pid == 0 || pid > INT32_MAX || look_child(look, (pid_t)pid) == LOOK_ENDED)
+			listing_absent(listing, listing->form == LISTING_JSON ? name : "value");
+		else
+			listing_number(listing, listing->form == LISTING_JSON ? name : "value",
+			    pid);
+		status_end(listing);
+	}
+}
+
 static void
 status_put_daemon(struct listing *listing, const struct look *look)
 {
@@ -163,6 +202,7 @@ status_print(const struct look *look, const struct status *status)
 	if (listing.form == LISTING_JSON)
 		listing_begin_row(&listing, NULL);
 	status_put_daemon(&listing, look);
+	status_put_services(&listing, look, status);
 	status_put(&listing, "connections", status->connections);
 	status_put(&listing, "workers", status->workers);
 	status_put(&listing, "pools", status->pools);

@@ -22,6 +22,13 @@ const char *const board_counter_names[BOARD_N_COUNTERS] = {
 	[BOARD_REPLIES_IGNORED] = "replies_ignored",
 };
 
+const char *const board_service_names[BOARD_N_SERVICES] = {
+	[BOARD_SERVICE_SLOT(BOARD_KEEPER)] = "keeper",
+	[BOARD_SERVICE_SLOT(BOARD_STORE)] = "store",
+	[BOARD_SERVICE_SLOT(BOARD_NOTIFIER)] = "notifier",
+	[BOARD_SERVICE_SLOT(BOARD_ROUTER)] = "router",
+};
+
 static size_t
 board_page_size(void)
 {

@@ -26,6 +26,9 @@ enum board_kind {
 #define BOARD_N_SERVICES	4
 #define BOARD_SERVICE_SLOT(kind) ((uint32_t)(kind) - 1)
 
+/* By BOARD_SERVICE_SLOT: "keeper", "store", … */
+extern const char *const board_service_names[BOARD_N_SERVICES];
+
 enum board_counter {
 	BOARD_FRAMES_IN, BOARD_FRAMES_OUT, BOARD_FRAMES_IGNORED,
 	BOARD_DISPATCHED,	/* activities that callers asked for */
