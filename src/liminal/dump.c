@@ -14,6 +14,13 @@ struct dump {
 	int64_t now_ns;
 };
 
+static const struct dump_table *
+dump_of(enum state_table table)
+{
+	return table < STATE_N_TABLES ? &dump_tables[table] :
+	    &dump_store_tables[table - STATE_N_TABLES];
+}
+
 static int
 dump_show(void *arg, void *row)
 {
@@ -23,7 +30,7 @@ dump_show(void *arg, void *row)
 
 	listing_begin_row(listing, state_table_names[dump->table]);
 	if (item->reading == DUMP_DECODED) {
-		dump_tables[dump->table].show(listing, item, dump->now_ns);
+		dump_of(dump->table)->show(listing, item, dump->now_ns);
 	} else {
 		listing_hex(listing, "key", item->key, item->key_len);
 		listing_number(listing, "row_bytes", item->row_len);
@@ -59,7 +66,7 @@ dump_table(struct dump *dump, enum state_table table)
 {
 	struct walk walk = {
 		.table = table, .item_size = sizeof(struct dump_item),
-		.copy = dump_tables[table].copy, .show = dump_show, .release = dump_release,
+		.copy = dump_of(table)->copy, .show = dump_show, .release = dump_release,
 		.flush = dump_flush,
 	};
 
@@ -67,25 +74,23 @@ dump_table(struct dump *dump, enum state_table table)
 	return walk_table(&dump->look, &walk, dump);
 }
 
-/* The number of the table NAME, or STATE_N_TABLES. */
+/* The number of the table NAME, one from FIRST to LAST; -1: there is none. */
 static int
-dump_find(const char *name)
+dump_find(const char *name, int first, int last)
 {
-	int i;
-
-	for (i = 0; i < STATE_N_TABLES; i++)
+	for (int i = first; i <= last; i++)
 		if (strcmp(name, state_table_names[i]) == 0)
-			break;
-	return i;
+			return i;
+	return -1;
 }
 
 static int
-dump_usage(struct cli *cli, const char *name)
+dump_usage(struct cli *cli, const char *name, int first, int last)
 {
 	char names[256] = "";
 	size_t used = 0;
 
-	for (int i = 0; i < STATE_N_TABLES && used < sizeof(names); i++)
+	for (int i = first; i <= last && used < sizeof(names); i++)
 		used += (size_t)snprintf(names + used, sizeof(names) - used, " %s",
 		    state_table_names[i]);
 	cli_complain(cli, "no table \"%s\"; there are%s", name, names);
@@ -95,19 +100,29 @@ dump_usage(struct cli *cli, const char *name)
 int
 command_dump(struct cli *cli)
 {
+	static const struct option longs[] = {
+		{ "persist-dir", required_argument, NULL, 'p' },
+		{ NULL, 0, NULL, 0 },
+	};
 	struct dump dump = { .now_ns = clock_now_ns() };
-	int first = 0, last = STATE_N_TABLES - 1, r = 0;
+	int first = 0, last = STATE_N_TABLES - 1, found, is_store = 0, r = 0;
 	char **arguments;
 
-	if (cli_next_option(cli, "", NULL) != -1)
-		return cli_usage(cli);
+	while (cli_next_option(cli, "p:", longs) == 'p') {
+		cli->dir = optarg;
+		is_store = 1;
+	}
+	if (is_store) {
+		first = STATE_N_TABLES;
+		last = STORE_TABLES_END - 1;
+	}
 	arguments = cli_arguments(cli, 0, 1);
 	if (arguments[0] != NULL) {
-		first = last = dump_find(arguments[0]);
-		if (first == STATE_N_TABLES)
-			return dump_usage(cli, arguments[0]);
+		if ((found = dump_find(arguments[0], first, last)) < 0)
+			return dump_usage(cli, arguments[0], first, last);
+		first = last = found;
 	}
-	if (look_open(&dump.look, cli) != 0)
+	if ((is_store ? look_open_store(&dump.look, cli) : look_open(&dump.look, cli)) != 0)
 		return CLI_FAILED;
 	listing_open(&dump.listing, cli, NULL, 0);
 	for (int i = first; i <= last && r == 0; i++)

@@ -1,11 +1,12 @@
 /*
- * dump: how the rows of each table are copied and shown by liminal dump. Internal to dump.c and
- * dump_rows.c.
+ * dump: how the rows of each table are copied and shown by liminal dump. Internal to dump.c,
+ * dump_rows.c (the state) and dump_store.c (the store).
  */
 #ifndef LIMINAL_LIMINAL_DUMP_H
 #define LIMINAL_LIMINAL_DUMP_H
 
 #include "liminal/inspect.h"
+#include "state/history_rows.h"
 #include "state/inbox.h"
 #include "state/pending.h"
 #include "state/pushes.h"
@@ -22,7 +23,8 @@ struct dump_item {
 	enum dump_reading reading;
 	size_t key_len, row_len;
 	uint64_t n_payload;		/* bytes */
-	struct buf text;		/* owned; pending: activity type, node; inbox: entries */
+	struct buf text;		/* owned; pending: activity type, node; inbox: entries; of the
+					 * store: the row */
 	void	(*release)(struct dump_item *item);	/* of what U owns; NULL = nothing */
 	union {
 		struct connections_row connection;
@@ -33,6 +35,8 @@ struct dump_item {
 		struct pushes_row push;
 		struct pending_row pending;
 		uint64_t counter;
+		struct record_operations operations;		/* owned */
+		struct history_meta history_meta;
 	} u;
 	uint8_t key[DUMP_KEY_MAX];
 };
@@ -48,5 +52,7 @@ struct dump_table {
 };
 
 extern const struct dump_table dump_tables[STATE_N_TABLES];
+/* By the table's number less STATE_N_TABLES. */
+extern const struct dump_table dump_store_tables[STORE_TABLES_END - STATE_N_TABLES];
 
 #endif

@@ -111,7 +111,7 @@ look_open_store(struct look *look, struct cli *cli)
 		return 0;
 	cli_complain(cli, "%s", err.text);
 	if (err.sys == ENOENT || access(cli->dir, F_OK) == -1)
-		cli_complain(cli, "is %s the persist_dir of a liminald (-d)?", cli->dir);
+		cli_complain(cli, "is %s the persist_dir of a liminald?", cli->dir);
 	return -1;
 }
 

@@ -7,6 +7,7 @@
 
 #include "liminal/inspect.h"
 #include "state/counters.h"
+#include "state/history.h"
 #include "state/pushes.h"
 
 /* 1 if NAME is that of a process id: no counter, and shown as what it is. */
@@ -65,7 +66,9 @@ status_read(struct look *look, struct status *status)
 		status->pending = state_count(txn, STATE_PENDING);
 		status->pushes = state_count(txn, STATE_PUSHES);
 		status->conversations = state_count(txn, STATE_CONVERSATIONS);
-		rc = counters_each(txn, status_note_counter, status);
+		rc = history_fault(txn, status->store_fault, sizeof(status->store_fault));
+		if (rc == 0 || rc == ERR_NOTFOUND)
+			rc = counters_each(txn, status_note_counter, status);
 		if (rc == 0)
 			rc = pool_each(txn, status_note_pool, status);
 		state_abort(txn);
@@ -176,6 +179,19 @@ status_put_services(struct listing *listing, const struct look *look,
 }
 
 static void
+status_put_fault(struct listing *listing, const struct status *status)
+{
+	const char *key = listing->form == LISTING_JSON ? "store_fault" : "value";
+
+	status_begin(listing, "store_fault");
+	if (status->store_fault[0] != '\0')
+		listing_string(listing, key, status->store_fault);
+	else
+		listing_absent(listing, key);
+	status_end(listing);
+}
+
+static void
 status_put_daemon(struct listing *listing, const struct look *look)
 {
 	const int is_json = listing->form == LISTING_JSON;
@@ -203,6 +219,7 @@ status_print(const struct look *look, const struct status *status)
 		listing_begin_row(&listing, NULL);
 	status_put_daemon(&listing, look);
 	status_put_services(&listing, look, status);
+	status_put_fault(&listing, status);
 	status_put(&listing, "connections", status->connections);
 	status_put(&listing, "workers", status->workers);
 	status_put(&listing, "pools", status->pools);

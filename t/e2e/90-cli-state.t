@@ -98,6 +98,7 @@ is_deeply [@$status{qw(running master_pid connections workers pools in_flight pe
     [1, $d->pid, 3, 2, 3, 1, 1, 2, 4], 'status: the numbers';
 is_deeply [@$status{qw(dispatched pushes_sent completed failed connections_accepted)}],
     [2, 2, 0, 0, 3], 'and the counters';
+ok exists $status->{store_fault} && !defined $status->{store_fault}, 'nothing is wrong with the store';
 is $status->{keeper_pid}, $d->keeper_pid, 'the keeper';
 ok exists $status->{"${_}_pid"} && !defined $status->{"${_}_pid"}, "no $_ runs" for qw(notifier router);
 $run = tool($d, 'status');

@@ -126,13 +126,28 @@ TEXT
 is_deeply [(rows($dir))[1]], [{ workflow_id => 'order', dispatches => 3,
 	first => '2023-11-14T22:13:20.000Z', last => '2023-11-14T23:13:20.000Z' }], 'for scripts';
 
+note '-- its tables';
+my @dumped = json_of(tool_await(tool_start($scratch, ['dump', '-j', '-p', $dir])));
+is_deeply { map { $_->{table} => 1 } @dumped }, { history => 1, workflows => 1, meta => 1 }, 'dump -p';
+is scalar(grep { $_->{table} eq 'history' } @dumped), 3 * 4 + 5 + 1, 'every step';
+is_deeply [map { @$_{qw(dispatch step operations worker_id ordinal result_bytes code time)} } grep { $_->{table} eq 'history' && $_->{dispatch} == 4 } @dumped[0 .. 17]],
+    [4, 0, 'conversation opened', undef, 8, 0, 0, '2023-11-14T22:14:20.000Z', 4, 1, 'worker selected, message sent', 'w#1', 8, 0, 0, '2023-11-14T22:14:20.000Z',
+     4, 2, 'worker exited', 'w#1', 8, 0, 0, '2023-11-14T22:14:50.000Z', 4, 3, 'worker selected, message sent', 'w#2', 8, 0, 0, '2023-11-14T22:14:50.000Z',
+     4, 4, 'message received, conversation closed', 'w#2', 8, 0, 0x107, '2023-11-14T22:17:40.000Z'], 'decoded';
+is_deeply [json_of(tool_await(tool_start($scratch, ['dump', '-j', '--persist-dir', $dir, 'workflows'])))],
+    [map { { table => 'workflows', kind => 'dispatch', workflow_id => $_->[0], dispatch => $_->[1], time => $_->[2] // '2023-11-14T22:13:20.000Z' } }
+	['orde', 5], ['order', 2], ['order', 4, '2023-11-14T22:14:20.000Z'], ['order', 9, '2023-11-14T23:13:20.000Z'], ['order2', 3], ['other', 1]],
+    'one table';
+tool_is(tool_await(tool_start($scratch, ['dump', '-p', $dir, 'pushes'])), 2, qr/no table.*history workflows/, 'the store has tables of its own');
+tool_is(tool_await(tool_start($scratch, ['dump', 'history'])), 2, qr/no table/, 'and the state others');
+
 note '-- what is not there';
 tool_is(history($dir, 'ord'), 1, qr/no record of workflow "ord"/, 'an unknown workflow');
 tool_is(history($dir, 'order%'), 1, qr/no record/, 'another');
 tool_is(history($dir, ''), 1, qr/no record/, 'no name');
 tool_is(history($dir, 'x' x 256), 1, qr/no record/, 'a name that cannot be');
 tool_is(history($dir, "\e[31m"), 1, qr/no record of workflow "\\\^\[\[31m"/, 'and one that is no text');
-tool_is(history("$dir/none", 'order'), 1, qr/none.*persist_dir.*-d/s, 'no such directory');
+tool_is(history("$dir/none", 'order'), 1, qr/none.*persist_dir/s, 'no such directory');
 tool_is(history($scratch, 'order'), 1, qr/persist_dir/, 'no store in it');
 is_deeply [rows(store())], [], 'an empty one';
 $run = tool_await(tool_start($scratch, ['history', 'order'], env => { LIMINAL_PERSIST_DIR => $dir }));
