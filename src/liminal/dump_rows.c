@@ -381,6 +381,7 @@ dump_show_conversation(struct listing *listing, const struct dump_item *item, in
 
 #define DUMP_COUNT_PREFIX	"count/"	/* state/counters.h */
 #define DUMP_POOL_PREFIX	"pool/"		/* state/pool.h */
+#define DUMP_STORE_PREFIX	"store/"	/* state/history.h: texts */
 
 /* What follows PREFIX in the key, or NULL. */
 static const char *
@@ -410,6 +411,8 @@ dump_copy_counter(struct state_txn *txn, const struct state_view *key,
 		memcpy(name.text, text, len);
 		name.len = len;
 		rc = pool_meta_get(txn, &name, &item->u.meta);
+	} else if (dump_name(item, DUMP_STORE_PREFIX, &len) != NULL) {
+		rc = row->len == 0 ? 0 : buf_append(&item->text, row->data, row->len);
 	} else if (row->len == sizeof(item->u.counter)) {
 		memcpy(&item->u.counter, row->data, row->len);
 	} else {
@@ -432,6 +435,11 @@ dump_show_counter(struct listing *listing, const struct dump_item *item, int64_t
 		listing_number(listing, "workers", meta->n_workers);
 		listing_number(listing, "pending", meta->n_pending);
 		listing_number(listing, "last_selected", meta->last_selected);
+		return;
+	}
+	if (dump_name(item, DUMP_STORE_PREFIX, &len) != NULL) {
+		listing_text(listing, "name", item->key, item->key_len);
+		listing_text(listing, "text", buf_head(&item->text), buf_len(&item->text));
 		return;
 	}
 	if ((text = dump_name(item, DUMP_COUNT_PREFIX, &len)) == NULL) {
