@@ -264,8 +264,12 @@ sub recorded ($ordinal, $data = 'x', %more) {
 		$worker->reply($push, typed_response('w', output => $ordinal));
 		$caller->expect('ConversationMessage');
 	}
-	is_deeply [map { $_->{ordinal} } grep { $_->{operation} eq 'conversation_closed' } history($d, 'w-1')],
-	    [4, 5, 6], 'the last three are kept';
+	my @kept;
+	wait_until(sub {
+		@kept = map { $_->{ordinal} } grep { $_->{operation} eq 'conversation_closed' } history($d, 'w-1');
+		return @kept <= 3;
+	}, 'soon no more than three are kept');
+	is_deeply \@kept, [4, 5, 6], 'the last three';
 	$caller->ask(1, recorded(6));
 	$caller->expect_answer(1, typed_response('w', output => 6));
 	$caller->ask(1, recorded(1));

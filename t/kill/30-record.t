@@ -22,7 +22,7 @@ my $base = Liminal::Daemon->prepare(name => 'base');
 my (%seen, %said);	# by ordinal: what the caller got; what workers ever answered
 my ($ordinal, $nonce, $replayed, @faults) = (0, 0, 0);
 
-sub request ($n) { return typed_request('t', 'x' x 100, workflow_id => 'w', ordinal => $n) }
+sub request ($n) { return typed_request('t', 'x' x 100, workflow_id => 'w', ordinal => 0 + $n) }
 
 # Ask for ORDINALS, working at the same time, until they are answered or KILL_AT frames have come.
 sub play ($d, $kill_at, @ordinals) {
