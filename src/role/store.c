@@ -91,7 +91,7 @@ struct recorder {
 	int64_t disk_looked_ns;
 	struct log_limit dropped_limit;
 	int is_broken;			/* LMDB failed to write its head: a new process has to go on */
-	int has_lost;			/* something that was to be durable is not */
+	int has_lost;			/* what the drain was to make durable is not */
 };
 
 /* Gathering. */
@@ -344,7 +344,7 @@ recorder_refuse(struct recorder *r, int rc)
 	    rc == ERR_NOMEM ? "out of memory" : state_error_text(r->store));
 	if ((rc = recorder_each_row(r, recorder_refuse_entry)) != 0)
 		return rc;
-	r->has_lost |= r->n_steps > 0 || r->n_answers > 0;
+	r->has_lost |= r->is_draining && (r->n_steps > 0 || r->n_answers > 0);
 	if (r->n_steps > 0 && log_limit_allows(&r->dropped_limit, 1, CLOCK_SECOND, &held))
 		log_warnx("dispatch record: dropped steps=%u suppressed=%u", r->n_steps, held);
 	return 0;
