@@ -92,6 +92,18 @@ history_activity(uint8_t activity)
 	return activity <= RECORD_ACTIVITY_FAILED ? record_activity_names[activity] : "?";
 }
 
+/* Which of a step's operations its message and its code are about: what failed, else the last. */
+static uint32_t
+history_troubled(const struct record_operations *operations)
+{
+	uint32_t i;
+
+	for (i = 0; i + 1 < operations->n; i++)
+		if (operations->list[i].activity == RECORD_ACTIVITY_FAILED)
+			break;
+	return i;
+}
+
 /* ---- for people ---- */
 
 /* A pool by the name that everything else of this tool gives it. */
@@ -182,11 +194,11 @@ history_put_result(struct history *history, const struct frame_view *result)
 	return r;
 }
 
-/* What all of a step's operations have in common stands with the first that it belongs to. */
 static int
 history_put_details(struct history *history, const struct record_operations *operations,
-    uint8_t kind)
+    uint32_t i)
 {
+	const uint8_t kind = operations->list[i].kind;
 	struct buf *lines = &history->dispatch.lines;
 	char text[HISTORY_TEXT_MAX];
 
@@ -199,8 +211,7 @@ history_put_details(struct history *history, const struct record_operations *ope
 	if (operations->result.len > 0 && kind == RECORD_MESSAGE_RECEIVED &&
 	    history_put_result(history, &operations->result) != 0)
 		return -1;
-	/* Told once: with what came last before the end, or with the end if there is nothing else. */
-	if (kind == RECORD_CONVERSATION_CLOSED && operations->n > 1)
+	if (i != history_troubled(operations))
 		return 0;
 	if (operations->message.len > 0) {
 		history_vis(text, &operations->message);
@@ -215,8 +226,9 @@ history_put_details(struct history *history, const struct record_operations *ope
 
 static int
 history_put_operation(struct history *history, const struct record_operations *operations,
-    const struct record_operation *operation)
+    uint32_t i)
 {
+	const struct record_operation *operation = &operations->list[i];
 	struct history_dispatch *dispatch = &history->dispatch;
 	struct buf *lines = &dispatch->lines;
 	char when[HISTORY_TIME_SIZE], span[32];
@@ -227,7 +239,7 @@ history_put_operation(struct history *history, const struct record_operations *o
 	    history_kind(operation->kind), operation->is_retry_eligible ? "failed (retry)" :
 	    operation->activity == RECORD_ACTIVITY_NONE ? "-" :
 	    history_activity(operation->activity)) != 0 ||
-	    history_put_details(history, operations, operation->kind) != 0)
+	    history_put_details(history, operations, i) != 0)
 		return -1;
 	while (lines->data[lines->end - 1] == ' ')
 		lines->end--;
@@ -253,7 +265,7 @@ history_text_show(struct history *history, const struct history_item *item)
 			dispatch->activity = operation->activity;
 		if (operation->kind == RECORD_CONVERSATION_CLOSED)
 			dispatch->is_closed = 1;
-		if (history_put_operation(history, operations, operation) != 0)
+		if (history_put_operation(history, operations, i) != 0)
 			return -1;
 	}
 	return 0;
@@ -326,10 +338,11 @@ history_json_kind(uint8_t kind)
 }
 
 static int
-history_json_operation(struct history *history, const struct history_item *item,
-    const struct record_operation *operation)
+history_json_operation(struct history *history, const struct history_item *item, uint32_t i)
 {
 	const struct record_operations *operations = &item->operations;
+	const struct record_operation *operation = &operations->list[i];
+	const int is_troubled = i == history_troubled(operations);
 	char when[HISTORY_TIME_SIZE];
 	json_t *object;
 
@@ -348,8 +361,8 @@ history_json_operation(struct history *history, const struct history_item *item,
 	    history_activity(operation->activity),
 	    "retry_eligible", operation->activity == RECORD_ACTIVITY_FAILED ?
 	    json_boolean(operation->is_retry_eligible) : json_null(),
-	    "reason", operations->code != 0 ? json_integer(operations->code) : json_null(),
-	    "message", history_json_text(&operations->message));
+	    "reason", is_troubled && operations->code != 0 ? json_integer(operations->code) : json_null(),
+	    "message", is_troubled ? history_json_text(&operations->message) : json_null());
 	if (object == NULL) {
 		cli_complain(history->look.cli, "out of memory");
 		return -1;
@@ -372,7 +385,7 @@ history_json_show(struct history *history, const struct history_item *item)
 		dispatch->number = item->dispatch;
 	}
 	for (uint32_t i = 0; i < operations->n && i < RECORD_OPERATIONS_MAX; i++)
-		if (history_json_operation(history, item, &operations->list[i]) != 0)
+		if (history_json_operation(history, item, i) != 0)
 			return -1;
 	return 0;
 }

@@ -71,6 +71,8 @@ my $dir = store(
 	(map { { workflow => 'order', dispatch => 4, ordinal => 8, %$_ } } @retried),
 	{ workflow => 'order', dispatch => 9, step => 0, at => $T + 3600e9, type => 'send', channel => 'plain',
 	    operations => ['opened:scheduled'] },
+	{ workflow => 'none', dispatch => 10, step => 0, at => $T, message => 'no workers', code => 0x104,
+	    operations => ['opened:scheduled', 'closed:retry'] },
 	well('order2', 3, 1, $T, 'no'), well('orde', 5, 1, $T, 'no'));
 my $run = history($dir, 'order');
 tool_is($run, 0, qr/\A\z/, 'for people');
@@ -93,6 +95,13 @@ is $run->{out}, <<'TEXT', 'a head for each dispatch, its operations under it';
 -  plain  send  scheduled (open)  2023-11-14T23:13:20.000  0.000ms  uuid
     23:13:20.000     0.000ms  conversation opened  scheduled
 TEXT
+
+is history($dir, 'none')->{out}, <<'TEXT', 'a reason stands with what failed';
+-  default/emails  -  failed  2023-11-14T22:13:20.000  0.000ms  uuid
+    22:13:20.000     0.000ms  conversation opened  scheduled
+    22:13:20.000     0.000ms  conversation closed  failed (retry)  no workers  (reason 0x0104)
+TEXT
+is_deeply [map { [@$_{qw(reason message)}] } rows($dir, 'none')], [[undef, undef], [0x104, 'no workers']], 'for scripts too';
 
 my @rows = rows($dir, 'order');
 is scalar @rows, 5 + 8 + 1, 'an object for each operation';
@@ -118,25 +127,26 @@ note '-- all workflows';
 $run = history($dir);
 is $run->{out}, <<'TEXT', 'for people';
 DISPATCHES  FIRST                LAST                 WORKFLOW_ID
+         1  2023-11-14T22:13:20  2023-11-14T22:13:20  none
          1  2023-11-14T22:13:20  2023-11-14T22:13:20  orde
          3  2023-11-14T22:13:20  2023-11-14T23:13:20  order
          1  2023-11-14T22:13:20  2023-11-14T22:13:20  order2
          1  2023-11-14T22:13:20  2023-11-14T22:13:20  other
 TEXT
-is_deeply [(rows($dir))[1]], [{ workflow_id => 'order', dispatches => 3,
+is_deeply [(rows($dir))[2]], [{ workflow_id => 'order', dispatches => 3,
 	first => '2023-11-14T22:13:20.000Z', last => '2023-11-14T23:13:20.000Z' }], 'for scripts';
 
 note '-- its tables';
 my @dumped = json_of(tool_await(tool_start($scratch, ['dump', '-j', '-p', $dir])));
 is_deeply { map { $_->{table} => 1 } @dumped }, { history => 1, workflows => 1, meta => 1 }, 'dump -p';
-is scalar(grep { $_->{table} eq 'history' } @dumped), 3 * 4 + 5 + 1, 'every step';
-is_deeply [map { @$_{qw(dispatch step operations worker_id ordinal result_bytes code time)} } grep { $_->{table} eq 'history' && $_->{dispatch} == 4 } @dumped[0 .. 17]],
+is scalar(grep { $_->{table} eq 'history' } @dumped), 3 * 4 + 5 + 1 + 1, 'every step';
+is_deeply [map { @$_{qw(dispatch step operations worker_id ordinal result_bytes code time)} } grep { $_->{table} eq 'history' && $_->{dispatch} == 4 } @dumped],
     [4, 0, 'conversation opened', undef, 8, 0, 0, '2023-11-14T22:14:20.000Z', 4, 1, 'worker selected, message sent', 'w#1', 8, 0, 0, '2023-11-14T22:14:20.000Z',
      4, 2, 'worker exited', 'w#1', 8, 0, 0, '2023-11-14T22:14:50.000Z', 4, 3, 'worker selected, message sent', 'w#2', 8, 0, 0, '2023-11-14T22:14:50.000Z',
      4, 4, 'message received, conversation closed', 'w#2', 8, 0, 0x107, '2023-11-14T22:17:40.000Z'], 'decoded';
 is_deeply [json_of(tool_await(tool_start($scratch, ['dump', '-j', '--persist-dir', $dir, 'workflows'])))],
     [map { { table => 'workflows', kind => 'dispatch', workflow_id => $_->[0], dispatch => $_->[1], time => $_->[2] // '2023-11-14T22:13:20.000Z' } }
-	['orde', 5], ['order', 2], ['order', 4, '2023-11-14T22:14:20.000Z'], ['order', 9, '2023-11-14T23:13:20.000Z'], ['order2', 3], ['other', 1]],
+	['none', 10], ['orde', 5], ['order', 2], ['order', 4, '2023-11-14T22:14:20.000Z'], ['order', 9, '2023-11-14T23:13:20.000Z'], ['order2', 3], ['other', 1]],
     'one table';
 tool_is(tool_await(tool_start($scratch, ['dump', '-p', $dir, 'pushes'])), 2, qr/no table.*history workflows/, 'the store has tables of its own');
 tool_is(tool_await(tool_start($scratch, ['dump', 'history'])), 2, qr/no table/, 'and the state others');
@@ -165,10 +175,10 @@ $run = history($dir, encode_utf8($nasty));
 tool_is($run, 0, qr/\A\z/, 'a workflow with any name');
 unlike $run->{out}, qr/[^\x20-\x7e\n]/, 'people see nothing that a terminal would obey';
 is scalar(() = $run->{out} =~ /\n/g), 6, 'a line for each operation and one for the head';
-like $run->{out}, qr/\.\.\." \(256 bytes\)  /, 'of a result: how it begins, and its size';
+like $run->{out}, qr/\.\.\." \(256 bytes\)$/m, 'of a result: how it begins, and its size';
 unlike history($dir)->{out}, qr/[^\x20-\x7e\n]/, 'nor in the list';
 @rows = rows($dir, encode_utf8($nasty));
-is_deeply [@{ $rows[3] }{qw(conversation_id message channel)}], [$nasty, $nasty, "aion.dispatch.$nasty.q"], 'scripts get what it was';
+is_deeply [@{ $rows[3] }{qw(conversation_id worker_id channel)}, $rows[4]{message}], [$nasty, 'w#1', "aion.dispatch.$nasty.q", $nasty], 'scripts get what it was';
 ok !exists $rows[3]{result}, 'a result that is no text';
 require MIME::Base64;
 is $rows[3]{result_base64}, MIME::Base64::encode($bytes, ''), 'comes in base64';
