@@ -179,10 +179,10 @@ drain_step_services(struct master *master, int64_t now_ns)
 	if (now_ns < drain->deadline_ns && !(services_is_over(master, BOARD_STORE) &&
 	    services_is_over(master, BOARD_NOTIFIER) && services_is_over(master, BOARD_ROUTER)))
 		return;
-	/* It did not end, or could not be started again, in its time. */
-	if (store->main != NULL && store->was_ready && !store->has_finished &&
-	    drain->exit_status == MASTER_EXIT_OK) {
-		log_errorx("store did not flush in time setting=\"persist_dir\"");
+	/* It failed, was killed, or could not be started again in its time. */
+	if (store->main != NULL && store->was_ready && !store->has_finished) {
+		log_errorx("store did not flush setting=\"persist_dir\" advice=\"what was recorded "
+		    "last may be missing\"");
 		drain_set_status(drain, MASTER_EXIT_FLUSH);
 	}
 	drain_enter(drain, DRAIN_DONE, now_ns);

@@ -291,21 +291,13 @@ services_is_refusal(int wait_status)
 
 /* It was asked to go and is gone: 1 if another one has to finish what it has left. */
 static int
-services_has_left_work(struct master *master, uint32_t i, int wait_status, const char *reason)
+services_has_left_work(struct services_service *s, uint32_t i, int wait_status)
 {
-	struct services_service *s = &master->services.of[i];
-
 	s->has_finished = wait_status == 0;
-	if (wait_status == 0 || !s->was_ready)
-		return 0;
-	if (i == BOARD_SERVICE_SLOT(BOARD_STORE)) {
-		log_errorx("store did not flush pid=%d reason=\"%s\" setting=\"persist_dir\"",
-		    (int)master->slots.slot[i].pid, reason);
-		drain_set_status(&master->drain, MASTER_EXIT_FLUSH);
-		return 0;
-	}
-	/* There may be workers whose end the module has not been told of. */
-	return i == BOARD_SERVICE_SLOT(BOARD_NOTIFIER) && !services_is_refusal(wait_status);
+	/* There may be workers whose end the module has not been told of. A store that failed is
+	 * not tried again: the daemon says with its exit status that something may be lost. */
+	return !s->has_finished && s->was_ready && i == BOARD_SERVICE_SLOT(BOARD_NOTIFIER) &&
+	    !services_is_refusal(wait_status);
 }
 
 /* What follows the end of a process: 1 if it has to be said. */
@@ -316,8 +308,7 @@ services_go_on(struct master *master, uint32_t i, int wait_status, const char *r
 	struct services_service *s = &master->services.of[i];
 
 	if (s->is_leaving) {
-		if (!services_has_left_work(master, i, wait_status, reason) ||
-		    now_ns >= s->leave_by_ns)
+		if (!services_has_left_work(s, i, wait_status) || now_ns >= s->leave_by_ns)
 			return wait_status != 0 && s->was_ready;
 	} else if (!s->was_ready) {
 		if (!drain_has_begun(&master->drain))

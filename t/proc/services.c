@@ -142,7 +142,7 @@ keeper(const struct role_context *context, int notices)
 	return leave(s);
 }
 
-/* Serves until its client leaves; "write" and "stop" are for the services' slots. */
+/* Serves until its client leaves. */
 static int
 connection(const struct role_context *context, const struct role_peer *peer)
 {
@@ -377,8 +377,15 @@ Test(services, one_that_is_stopped_does_not_keep_others_waiting_for_ever)
 
 Test(services, they_leave_after_the_keeper)
 {
+	atomic_store(&script(BOARD_KEEPER)->after, LEAVE_WHEN_TOLD);
 	start();
+	UNTIL(atomic_load(&script(BOARD_KEEPER)->pid) != 0);
 	kill(master_process.pid, SIGTERM);
+	UNTIL(atomic_load(&trace->n_left) == 1);
+	/* The keeper works; the others would need no more than this to be asked and to go. */
+	usleep(100000);
+	cr_expect(eq(int, atomic_load(&trace->n_left), 1));
+	atomic_store(&trace->go, 1);
 	cr_expect(zero(int, exit_status(CLOCK_SECOND)));
 	cr_expect(eq(int, atomic_load(&script(BOARD_KEEPER)->left), 1));
 	for (int i = 0; i < BOARD_N_SERVICES; i++)
