@@ -99,6 +99,7 @@ service(const struct role_context *context, int control)
 		atomic_store(&mine->call_conn_id, 7);
 		atomic_store(&mine->call_request, 9);
 		atomic_store(&mine->call_phase, BOARD_CALL_BEGUN);
+		signal(SIGSEGV, SIG_DFL);	/* a sanitizer would call it an error of the test */
 		raise(SIGSEGV);
 	}
 	if (recv(control, &byte, 1, 0) == 0)
