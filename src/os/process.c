@@ -1,6 +1,8 @@
 /* process: see process.h. */
+#include <sys/pidfd.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/wait.h>
 
 #include <bsd/stdlib.h>
 #include <bsd/unistd.h>
@@ -190,6 +192,176 @@ process_fork(const struct process_family *family, const struct process_child *ch
 		_exit(child->failure_status);
 	}
 	return 0;
+}
+
+/* What a child needs to become a foreign program. */
+struct process_start {
+	char *const *argv, *const *envp;
+	int fds[3];			/* its 0, 1 and 2 */
+	pid_t parent;
+	struct rlimit files;
+	volatile int error;		/* the child's: errno of what failed */
+};
+
+/* In the child, which shares our memory and holds us up until it is another program: system
+ * calls only, and nothing written but ERROR. */
+static void __attribute__((noreturn))
+process_become(struct process_start *start)
+{
+	static const struct sigaction fresh = { .sa_handler = SIG_DFL };
+	sigset_t none;
+
+	for (int sig = 1; sig < NSIG; sig++)
+		(void)sigaction(sig, &fresh, NULL);
+	if (setpgid(0, 0) == -1 || prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) == -1)
+		goto failed;
+	/* The parent may have been killed before the line above had its effect. */
+	if (getppid() != start->parent)
+		_exit(127);
+	/* Ours are above 2: process_fill_standard_fds(). */
+	for (int fd = 0; fd < 3; fd++)
+		if (dup2(start->fds[fd], fd) == -1)
+			goto failed;
+	if (close_range(STDERR_FILENO + 1, UINT_MAX, CLOSE_RANGE_CLOEXEC) == -1 &&
+	    errno != ENOSYS && errno != EINVAL && errno != EPERM)
+		goto failed;	/* those: everything of ours is closed on exec in any case */
+	(void)setrlimit(RLIMIT_NOFILE, &start->files);
+	sigemptyset(&none);
+	(void)sigprocmask(SIG_SETMASK, &none, NULL);
+	execve(start->argv[0], start->argv, start->envp);
+failed:
+	start->error = errno;
+	_exit(127);
+}
+
+/*
+ * vfork, not fork: its cost does not follow the size of this process, the mapped state is not even
+ * copied as page tables, and whether the program could be executed is known when it
+ * returns. Signals wait, so that no handler of ours runs in the child.
+ */
+static pid_t
+process_vfork(struct process_start *start)
+{
+	sigset_t all, before;
+	pid_t pid;
+
+	sigfillset(&all);
+	sigprocmask(SIG_SETMASK, &all, &before);
+	pid = vfork();
+	if (pid == 0)
+		process_become(start);
+	if (pid == -1)
+		start->error = errno;
+	sigprocmask(SIG_SETMASK, &before, NULL);
+	return pid;
+}
+
+/* A program needs several descriptors of ours: take what we may have. It gets the limit that we
+ * were started with; a high one makes some programs slow and breaks select(2). */
+static void
+process_raise_files(struct rlimit *before)
+{
+	static struct rlimit first;
+	struct rlimit most;
+
+	if (first.rlim_max == 0 && getrlimit(RLIMIT_NOFILE, &first) == 0 &&
+	    first.rlim_cur < first.rlim_max) {
+		most = first;
+		most.rlim_cur = most.rlim_max;
+		(void)setrlimit(RLIMIT_NOFILE, &most);
+	}
+	*before = first;
+}
+
+static int
+process_open_pipe(int *ours, int *its, int is_its_input)
+{
+	int fds[2];
+
+	if (pipe2(fds, O_CLOEXEC) == -1)
+		return -1;
+	*ours = fds[is_its_input];
+	*its = fds[!is_its_input];
+	/* Only our end: the other is what the program expects of a pipe. */
+	return fcntl(*ours, F_SETFL, O_NONBLOCK);
+}
+
+static int
+process_start_program(struct process_start *start, struct process_program *program)
+{
+	if (process_open_pipe(&program->in_fd, &start->fds[0], 1) == -1 ||
+	    process_open_pipe(&program->out_fd, &start->fds[1], 0) == -1 ||
+	    process_open_pipe(&program->err_fd, &start->fds[2], 0) == -1)
+		return errno;
+	program->pid = process_vfork(start);
+	if (program->pid == -1)
+		return start->error;
+	if (start->error == 0 &&
+	    (program->pid_fd = pidfd_open(program->pid, 0)) != -1)
+		return 0;
+	if (start->error == 0) {
+		start->error = errno;
+		process_signal_group(program, SIGKILL);
+	}
+	/* It has ended, or is about to. */
+	while (waitpid(program->pid, NULL, 0) == -1 && errno == EINTR)
+		continue;
+	return start->error;
+}
+
+int
+process_spawn(char *const *argv, char *const *envp, struct process_program *program,
+    struct err *err)
+{
+	struct process_start start = {
+		.argv = argv, .envp = envp, .fds = { -1, -1, -1 }, .parent = getpid()
+	};
+	int error, fd;
+
+	*program = (struct process_program){
+		.pid = -1, .pid_fd = -1, .in_fd = -1, .out_fd = -1, .err_fd = -1
+	};
+	process_raise_files(&start.files);
+	error = process_start_program(&start, program);
+	for (fd = 0; fd < 3; fd++)
+		if (start.fds[fd] != -1)
+			close(start.fds[fd]);
+	if (error == 0)
+		return 0;
+	process_close_program(program);
+	err_sys(err, error, "the program cannot be started");
+	switch (error) {
+	case EAGAIN:
+	case ENOMEM:
+	case EMFILE:
+	case ENFILE:
+		if (err != NULL)
+			err->code = ERR_FULL;
+		return ERR_FULL;
+	default:
+		return ERR_SYSTEM;
+	}
+}
+
+void
+process_signal_group(const struct process_program *program, int sig)
+{
+	if (program->pid > 1)
+		(void)kill(-program->pid, sig);
+}
+
+void
+process_close_program(struct process_program *program)
+{
+	int *fds[] = {
+		&program->pid_fd, &program->in_fd, &program->out_fd, &program->err_fd
+	};
+
+	for (size_t i = 0; i < sizeof fds / sizeof fds[0]; i++) {
+		if (*fds[i] != -1)
+			close(*fds[i]);
+		*fds[i] = -1;
+	}
 }
 
 char

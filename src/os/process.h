@@ -7,7 +7,9 @@
  * end-of-file from the watch. The locks are kept on purpose: a new master refuses to
  * start while a process of the old one is alive.
  *
- * The parent must be single-threaded and must not hold an LMDB environment.
+ * A parent that forks must be single-threaded and must not hold an LMDB environment. One that
+ * starts a foreign program (process_spawn) may hold one: that child runs nothing but system calls
+ * until it has become the program.
  */
 #ifndef LIMINAL_OS_PROCESS_H
 #define LIMINAL_OS_PROCESS_H
@@ -60,6 +62,31 @@ void	process_shun_oom_killer(struct process_family *family);
 /* fork(2). In the child everything common is done when it returns 0; it must leave by
  * _exit(2). -1 with errno: there is no child. */
 pid_t	process_fork(const struct process_family *family, const struct process_child *child);
+
+/* A foreign program that was started, and our ends of its pipes: non-blocking, closed on exec,
+ * the caller's to close. */
+struct process_program {
+	pid_t pid;		/* the caller's to reap; also the number of its process group */
+	int pid_fd;		/* readable when it has ended */
+	int in_fd;		/* its standard input: write */
+	int out_fd, err_fd;	/* its standard output and error: read */
+};
+
+/*
+ * Start ARGV[0], an absolute path, with exactly the environment ENVP, without a shell. It
+ * gets its own process group, every signal as a fresh program has it, no descriptor
+ * but its pipes as 0, 1 and 2, and SIGKILL when the calling process ends. Blocks
+ * until the program runs or cannot be started. 0; ERR_FULL when there is no room for one
+ * more process or descriptor; ERR_SYSTEM when it cannot be executed. ERR.SYS is the errno,
+ * and ERR.TEXT a sentence without the path.
+ */
+int	process_spawn(char *const *argv, char *const *envp, struct process_program *program,
+	    struct err *err);
+/* End it and everything that is left of its group. To be called before it is reaped: only until
+ * then is the number known to be its own. */
+void	process_signal_group(const struct process_program *program, int sig);
+/* Close what is still open (-1 = closed already). */
+void	process_close_program(struct process_program *program);
 
 /* The state letter of /proc/PID/stat ('R', 'S', 'T', ...), or 0 when unknown. */
 char	process_state(pid_t pid);
