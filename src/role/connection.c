@@ -20,10 +20,13 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "role/connection.h"
+#include "role/responder.h"
 #include "state/end.h"
 
 /* What one read takes; a frame that needs more gets more. */
 #define CONNECTION_READ		(64 * 1024)
+/* What one wait may find ready. */
+#define CONNECTION_EVENTS	16
 /* Buffers of an idle connection keep at most this. */
 #define CONNECTION_KEEP		4096
 /* When nothing has happened for so long, what was read is removed and memory given back. One
@@ -221,9 +224,9 @@ connection_read(struct connection *c)
 }
 
 void
-connection_watch(struct connection *c, int op, int fd, uint32_t events)
+connection_watch(struct connection *c, int op, int fd, uint32_t events, struct watch *watch)
 {
-	struct epoll_event event = { .events = events, .data.fd = fd };
+	struct epoll_event event = { .events = events, .data.ptr = watch };
 
 	if (epoll_ctl(c->epoll_fd, op, fd, &event) == -1)
 		connection_end(c, ROLE_EXIT_SYSTEM, "epoll: %s", strerror(errno));
@@ -238,6 +241,8 @@ connection_next_deadline(struct connection *c)
 		next = c->handshake_deadline_ns;
 	if (c->ready_at_ns < next)
 		next = c->ready_at_ns;
+	if (responder_next_deadline(c) < next)
+		next = responder_next_deadline(c);
 	return next;
 }
 
@@ -246,6 +251,7 @@ connection_tick(struct connection *c)
 {
 	int64_t now;
 
+	responder_free_ended(c);
 	if (connection_next_deadline(c) == INT64_MAX)
 		return;
 	now = clock_now_ns();
@@ -264,15 +270,17 @@ connection_tick(struct connection *c)
 			turn_add(c, INTENT_READY);
 	}
 	request_expire(c, now);
+	responder_tick(c, now);
 	turn_apply(c);
 }
 
 /* Some time after work: remove what was read from the inbox, give memory back. */
 static void
-connection_tidy(struct connection *c)
+connection_tidy(struct connection *c, struct watch *watch, uint32_t events)
 {
 	uint64_t expirations;
 
+	(void)watch, (void)events;
 	if (read(c->tidy_fd, &expirations, sizeof expirations) == sizeof expirations)
 		c->is_tidy_armed = 0;
 	turn_tidy(c);
@@ -292,7 +300,7 @@ connection_arm_tidy(struct connection *c)
 		return;
 	if (c->tidy_fd == -1) {
 		c->tidy_fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
-		connection_watch(c, EPOLL_CTL_ADD, c->tidy_fd, EPOLLIN);
+		connection_watch(c, EPOLL_CTL_ADD, c->tidy_fd, EPOLLIN, &c->tidy_watch);
 	}
 	if (timerfd_settime(c->tidy_fd, 0, &when, NULL) == -1)
 		connection_end(c, ROLE_EXIT_SYSTEM, "timer: %s", strerror(errno));
@@ -315,10 +323,11 @@ connection_publish_counts(struct connection *c)
 }
 
 static void
-connection_poked(struct connection *c)
+connection_poked(struct connection *c, struct watch *watch, uint32_t events)
 {
 	enum wake_kind kind = wake_drain(&c->wake);
 
+	(void)watch, (void)events;
 	if (c->is_recording) {
 		c->was_poked |= kind == WAKE_POKE;
 		if (kind != WAKE_ANSWER)
@@ -329,35 +338,42 @@ connection_poked(struct connection *c)
 		handshake_open(c);	/* somebody has something for it */
 }
 
+/* The master is gone, and the state with it. */
+static void
+connection_orphaned(struct connection *c, struct watch *watch, uint32_t events)
+{
+	(void)watch, (void)events;
+	responder_kill_all(c);
+	_exit(ROLE_EXIT_OK);
+}
+
 /* Sleep until something happens; returns what there is for the client's socket. */
 static uint32_t
 connection_wait(struct connection *c, const sigset_t *unblocked)
 {
-	struct epoll_event events[4];
+	struct epoll_event events[CONNECTION_EVENTS];
 	int64_t deadline = connection_next_deadline(c);
 	int wants_out = buf_len(&c->out) > 0, n, i, timeout = -1;
+	struct watch *watch;
 	uint32_t found = 0;
 
 	if (wants_out != c->is_out_watched) {
 		connection_watch(c, EPOLL_CTL_MOD, c->peer->fd,
-		    wants_out ? EPOLLIN | EPOLLOUT : EPOLLIN);
+		    wants_out ? EPOLLIN | EPOLLOUT : EPOLLIN, &c->socket_watch);
 		c->is_out_watched = wants_out;
 	}
 	connection_arm_tidy(c);
 	if (deadline != INT64_MAX)
 		timeout = clock_poll_ms(deadline, clock_now_ns());
-	n = epoll_pwait(c->epoll_fd, events, 4, timeout, unblocked);
+	n = epoll_pwait(c->epoll_fd, events, CONNECTION_EVENTS, timeout, unblocked);
 	if (n == -1 && errno != EINTR)
 		connection_end(c, ROLE_EXIT_SYSTEM, "epoll: %s", strerror(errno));
 	for (i = 0; i < n; i++) {
-		if (events[i].data.fd == c->peer->fd)
-			found = events[i].events;
-		else if (events[i].data.fd == c->context->master_fd)
-			_exit(ROLE_EXIT_OK);	/* the master is gone, and the state with it */
-		else if (events[i].data.fd == c->tidy_fd)
-			connection_tidy(c);
+		watch = events[i].data.ptr;
+		if (watch == &c->socket_watch)
+			found = events[i].events;	/* after what the others bring */
 		else
-			connection_poked(c);
+			watch->ready(c, watch, events[i].events);
 	}
 	return found;
 }
@@ -451,6 +467,7 @@ connection_close(struct connection *c)
 			log_warnx("cleanup conn=%llu failed: %s; the keeper will do it",
 			    (unsigned long long)c->peer->conn_id, state_error_text(c->state));
 	}
+	responder_kill_all(c);
 	/* Tearing the process down is work, and those who go on have just got some of theirs back. */
 	if (c->is_worker)
 		(void)setpriority(PRIO_PROCESS, 0, CONNECTION_END_NICE);
@@ -459,6 +476,7 @@ connection_close(struct connection *c)
 	/* Whoever is sent away gets a moment to read why; a force-close is not delayed. */
 	if ((buf_len(&c->out) > 0 || c->exit_status != ROLE_EXIT_OK) && !connection_terminated)
 		connection_linger(c);
+	responder_reap_all(c);
 }
 
 static void
@@ -489,6 +507,12 @@ connection_init(struct connection *c, const struct role_context *context,
 	c->router = router_by_conf(c->conf->router);
 	c->handshake_deadline_ns = clock_now_ns() + c->conf->handshake_timeout_ns;
 	c->tidy_fd = -1;
+	c->master_watch.ready = connection_orphaned;
+	c->wake_watch.ready = connection_poked;
+	c->tidy_watch.ready = connection_tidy;
+	TAILQ_INIT(&c->responders);
+	TAILQ_INIT(&c->leaving);
+	TAILQ_INIT(&c->ended);
 	c->ready_at_ns = INT64_MAX;
 	RB_INIT(&c->conversations);
 	RB_INIT(&c->deadlines);
@@ -505,8 +529,8 @@ connection_main(const struct role_context *context, const struct role_peer *peer
 	connection_init(&c, context, peer);
 	/* Its own, made after the fork: an inherited one would be shared with the master. */
 	c.epoll_fd = epoll_create1(EPOLL_CLOEXEC);
-	connection_watch(&c, EPOLL_CTL_ADD, peer->fd, EPOLLIN);
-	connection_watch(&c, EPOLL_CTL_ADD, context->master_fd, EPOLLIN);
+	connection_watch(&c, EPOLL_CTL_ADD, peer->fd, EPOLLIN, &c.socket_watch);
+	connection_watch(&c, EPOLL_CTL_ADD, context->master_fd, EPOLLIN, &c.master_watch);
 	sigprocmask(SIG_SETMASK, NULL, &unblocked);
 	sigdelset(&unblocked, SIGTERM);
 	sigaction(SIGTERM, &action, NULL);

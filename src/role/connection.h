@@ -13,6 +13,8 @@
  *	request.c	what waits for an answer; order of answers; deadlines
  *	dispatch.c	the worker pool as a participant: placing, retrying
  *	history.c	the dispatch record: handing operations over, answers from it
+ *	responder.c	an executed program as a participant: messages and answers
+ *	responder_life.c  its process: start, standard error, end
  *	worker.c	registration, Push and PushReply
  *	channel.c	Publish and Subscribe
  */
@@ -40,25 +42,37 @@
 
 struct connection;
 struct conversation;
+struct responder;
 struct request;
+
+/* Somebody whom the kernel tells that a descriptor is ready. One that may be freed must live
+ * until connection_tick(): events of the same batch may still name it. */
+struct watch {
+	void	(*ready)(struct connection *c, struct watch *watch, uint32_t events);
+};
 
 /* A participant answers a conversation (systems.md F1, F2): one interface, several kinds. */
 struct participant {
 	enum record_participant kind;
-	/* The conversation opens: fill in what the subject says. 0, or ERR_INVALID with the reason. */
+	/* The conversation opens: fill in what the subject says. 0, or with the reason ERR_INVALID,
+	 * or ERR_FULL for pressure. */
 	int	(*open)(struct connection *c, struct conversation *conversation, struct err *err);
 	/* A message that wants an answer; the request is waiting already. */
 	void	(*ask)(struct connection *c, struct request *request);
-	/* A message that wants none. 0, or ERR_INVALID with the reason. */
+	/* A message that wants none. 0, or as above. */
 	int	(*tell)(struct connection *c, struct conversation *conversation,
 		    const struct frame_view *payload, struct err *err);
+	/* The conversation is over for the client; NULL = nothing is to be done. */
+	void	(*close)(struct connection *c, struct conversation *conversation);
 };
 
 extern const struct participant participant_pool, participant_connection, participant_echo;
+extern const struct participant participant_responder;
 
 TAILQ_HEAD(request_queue, request);
 RB_HEAD(conversation_tree, conversation);
 RB_HEAD(request_deadlines, request);
+TAILQ_HEAD(responder_queue, responder);
 
 struct conversation {
 	RB_ENTRY(conversation) link;
@@ -74,8 +88,9 @@ struct conversation {
 	int64_t since_ns;		/* real time */
 	int64_t crashed_ns;		/* monotonic; when the participant's end was seen; 0 = not */
 	struct pool_name pool;		/* participant_pool */
-	uint64_t target;		/* participant_connection: conn id */
+	uint64_t target;		/* participant_connection: conn id; _responder: pid */
 	int32_t target_pid;
+	struct responder *responder;	/* participant_responder, while its process is there */
 	char uuid[UUID_TEXT_SIZE];
 	size_t subject_len;
 	char subject[];
@@ -178,6 +193,7 @@ struct connection {
 	const struct router *router;
 
 	int epoll_fd;
+	struct watch socket_watch, master_watch, wake_watch, tidy_watch;
 	int is_out_watched;
 	struct buf in, out;
 	size_t in_need;			/* whole length of the frame at the head of IN; 0 = unknown */
@@ -213,6 +229,12 @@ struct connection {
 	struct request_deadlines deadlines;
 	struct dispatch_turn dispatch;
 
+	struct responder_queue responders;	/* alive, also those that no conversation has any more */
+	struct responder_queue leaving;	/* of these, those that have a deadline to end; by it */
+	struct responder_queue ended;	/* to be freed */
+	uint32_t n_responders, n_leaving;
+	uint64_t responder_bytes;	/* that wait for them */
+
 	int is_worker;
 	char worker_id[WORKERS_ID_SIZE];
 	struct workers_pools pools;
@@ -230,8 +252,9 @@ struct connection {
  * counts. */
 void	connection_end(struct connection *c, int exit_status, const char *fmt, ...)
 	    __attribute__((format(printf, 3, 4)));
-/* Watch FD, or watch it for other EVENTS (epoll_ctl's OP). */
-void	connection_watch(struct connection *c, int op, int fd, uint32_t events);
+/* Have WATCH told of EVENTS on FD (epoll_ctl's OP). */
+void	connection_watch(struct connection *c, int op, int fd, uint32_t events,
+	    struct watch *watch);
 /* Append FRAME to the output; memory running out ends the connection. */
 void	connection_send(struct connection *c, const struct frame *frame);
 

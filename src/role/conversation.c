@@ -2,7 +2,7 @@
  * Conversations: what a client opens, and the participant behind each (systems.md F).
  *
  * The participants here are the built-in echo and the named connection; the worker pool is in
- * dispatch.c. A conversation's row is written when it opens and when its phase
+ * dispatch.c, the executed program in responder.c. A conversation's row is written when it opens and when its phase
  * changes, with the turn's other intents.
  */
 #include <stdio.h>
@@ -11,6 +11,7 @@
 
 #include "base/clock.h"
 #include "role/connection.h"
+#include "role/responder.h"
 #include "state/connections.h"
 #include "state/conversations.h"
 
@@ -56,6 +57,13 @@ conversation_refuse(struct connection *c, uint32_t stream, uint64_t id, uint16_t
 	conversation_send_error(c, stream, id, reason, text, strlen(text));
 }
 
+/* What a participant refused, as the wire says it. */
+static uint16_t
+conversation_reason(const struct err *err)
+{
+	return err->code == ERR_FULL ? FRAME_REASON_PRESSURE : FRAME_REASON_OTHER;
+}
+
 static int
 conversation_subject_has_prefix(const struct frame_view *subject, const char *prefix)
 {
@@ -72,6 +80,8 @@ conversation_participant(const struct connection *c, const struct frame_view *su
 		return &participant_pool;
 	if (conversation_subject_has_prefix(subject, CONVERSATION_TARGET_PREFIX))
 		return &participant_connection;
+	if (responder_find(c->conf, subject) != NULL)
+		return &participant_responder;
 	if (c->conf->fallback == CONF_FALLBACK_ECHO)
 		return &participant_echo;
 	err_set(err, ERR_NOTFOUND, "no participant answers this subject");
@@ -147,7 +157,7 @@ conversation_open_frame(struct connection *c, const struct frame *frame)
 	}
 	if (kind->open(c, conversation, &err) != 0) {
 		free(conversation);
-		conversation_refuse(c, frame->stream, id, FRAME_REASON_OTHER, err.text);
+		conversation_refuse(c, frame->stream, id, conversation_reason(&err), err.text);
 		return;
 	}
 	RB_INSERT(conversation_tree, &c->conversations, conversation);
@@ -190,7 +200,8 @@ conversation_message_frame(struct connection *c, const struct frame *frame)
 	}
 	if (!(frame->flags & FRAME_FLAG_REPLY)) {
 		if (conversation->participant->tell(c, conversation, payload, &err) != 0)
-			conversation_refuse(c, frame->stream, id, FRAME_REASON_OTHER, err.text);
+			conversation_refuse(c, frame->stream, id, conversation_reason(&err),
+			    err.text);
 		return;
 	}
 	request = request_new(c, conversation, frame->stream, payload);
@@ -206,6 +217,8 @@ conversation_detach(struct connection *c, struct conversation *conversation)
 
 	while ((request = TAILQ_FIRST(&conversation->requests)) != NULL)
 		request_drop(c, request);
+	if (conversation->participant->close != NULL)
+		conversation->participant->close(c, conversation);
 	RB_REMOVE(conversation_tree, &c->conversations, conversation);
 	c->n_conversations--;
 	conversation->is_closed = 1;
@@ -319,7 +332,9 @@ echo_tell(struct connection *c, struct conversation *conversation,
 	return 0;
 }
 
-const struct participant participant_echo = { RECORD_ECHO, echo_open, echo_ask, echo_tell };
+const struct participant participant_echo = {
+	RECORD_ECHO, echo_open, echo_ask, echo_tell, NULL
+};
 
 /* One named connection: each message is a push to it. */
 
@@ -371,7 +386,7 @@ direct_tell(struct connection *c, struct conversation *conversation,
 }
 
 const struct participant participant_connection = {
-	RECORD_CONNECTION, direct_open, direct_ask, direct_tell
+	RECORD_CONNECTION, direct_open, direct_ask, direct_tell, NULL
 };
 
 int

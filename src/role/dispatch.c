@@ -115,7 +115,7 @@ dispatch_ask(struct connection *c, struct request *request)
 }
 
 const struct participant participant_pool = {
-	RECORD_POOL, dispatch_open, dispatch_ask, dispatch_tell
+	RECORD_POOL, dispatch_open, dispatch_ask, dispatch_tell, NULL
 };
 
 static int

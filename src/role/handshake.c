@@ -120,7 +120,7 @@ handshake_record(struct connection *c)
 		handshake_state_failed(c, ERR_SYSTEM, err.text);
 		return;
 	}
-	connection_watch(c, EPOLL_CTL_ADD, c->wake.fd, EPOLLIN);
+	connection_watch(c, EPOLL_CTL_ADD, c->wake.fd, EPOLLIN, &c->wake_watch);
 	wake_will_sleep(&c->wake);
 	handshake_announce_init(c, &announce);
 	if (announce_send(&c->wake, &announce) != 0) {

@@ -32,11 +32,10 @@ role_exit_text(int status)
 }
 
 char *
-role_describe_end(int wait_status, char *out, size_t size)
+role_describe_program_end(int wait_status, char *out, size_t size)
 {
 	if (WIFEXITED(wait_status)) {
-		snprintf(out, size, "exited with status %d (%s)", WEXITSTATUS(wait_status),
-		    role_exit_text(WEXITSTATUS(wait_status)));
+		snprintf(out, size, "exited with status %d", WEXITSTATUS(wait_status));
 	} else if (WIFSIGNALED(wait_status)) {
 		int sig = WTERMSIG(wait_status);
 		const char *name = sigabbrev_np(sig);
@@ -47,5 +46,15 @@ role_describe_end(int wait_status, char *out, size_t size)
 	} else {
 		snprintf(out, size, "ended with wait status 0x%x", (unsigned)wait_status);
 	}
+	return out;
+}
+
+char *
+role_describe_end(int wait_status, char *out, size_t size)
+{
+	if (!WIFEXITED(wait_status))
+		return role_describe_program_end(wait_status, out, size);
+	snprintf(out, size, "exited with status %d (%s)", WEXITSTATUS(wait_status),
+	    role_exit_text(WEXITSTATUS(wait_status)));
 	return out;
 }

@@ -88,5 +88,7 @@ struct role_answer {
 /* How a process ended, for people: "exited with status 10 (...)", "killed by signal 9
  * (SIGKILL)", with ", core dumped". Returns OUT. */
 char	*role_describe_end(int wait_status, char *out, size_t size);
+/* The same of a program that is not ours, whose exit statuses mean nothing here. */
+char	*role_describe_program_end(int wait_status, char *out, size_t size);
 
 #endif
