@@ -48,6 +48,10 @@ conversations_show(void *arg, void *row)
 		listing_number(listing, "target", item->record.target);
 	else
 		listing_absent(listing, "target");
+	if (item->record.participant == RECORD_RESPONDER)
+		listing_number(listing, "pid", item->record.target);
+	else
+		listing_absent(listing, "pid");
 	listing_text(listing, "uuid", item->record.uuid.data, item->record.uuid.len);
 	listing_time(listing, "since", item->record.since_ns);
 	listing_end_row(listing);
@@ -63,7 +67,7 @@ command_conversations(struct cli *cli)
 		.release = conversations_release, .flush = show_flush,
 	};
 	static const char *const columns[] = {
-		"conn_id", "conversation_id", "phase", "participant", "since", "subject"
+		"conn_id", "conversation_id", "phase", "participant", "pid", "since", "subject"
 	};
 
 	if (cli_next_option(cli, "", NULL) != -1)

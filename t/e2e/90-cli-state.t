@@ -84,7 +84,7 @@ is_deeply [map { [@$_{qw(target awaiter kind correlation_id)}] } @rows],
 ok !(grep { $_->{age_ms} < 0 || $_->{age_ms} > 600_000 } @rows), 'their ages';
 
 @rows = rows($d, 'conversations');
-is keys_of($rows[0]), 'conn_id conversation_id participant phase since subject target uuid', 'keys of a conversation';
+is keys_of($rows[0]), 'conn_id conversation_id participant phase pid since subject target uuid', 'keys of a conversation';
 is_deeply [map { [@$_{qw(conn_id conversation_id subject phase participant target)}] } @rows], [
 	[$c, 2, 'aion.dispatch.one.other', 'active', 'pool', undef],
 	[$c, 3, "écho\n\0", 'created', 'echo', undef],
