@@ -76,7 +76,7 @@ check-tree:
 	@t/tools/check-layers
 	@set -e; for h in $$(find src include -name '*.h'); do \
 		$(CC) $(CPPFLAGS) -std=gnu11 $(WARNINGS) -fsyntax-only -x c $$h; done
-	@set -e; for m in $$(find src -name '*.[1358]'); do mandoc -T lint -W warning $$m; done
+	@set -e; for m in $$(find src -name '*.[13578]'); do mandoc -T lint -W warning $$m; done
 
 .PHONY: check check-deps check-one check-tree unit-build asan asan-check
 
