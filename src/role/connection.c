@@ -454,6 +454,7 @@ connection_close(struct connection *c)
 		connection_send(c, &disconnect);
 	if (c->is_open) {
 		conversation_cancel_all_direct(c);
+		history_release_held(c);
 		turn_apply(c);
 		rc = state_begin_write(c->state, &txn);
 		if (rc == 0) {

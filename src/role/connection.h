@@ -165,10 +165,14 @@ struct intent {
 	uint64_t conn_id;		/* INTENT_PLACE: the worker; INTENT_DIRECT: the target */
 	int32_t pid;
 	int is_queued;			/* INTENT_PLACE */
+	int is_awaited;			/* INTENT_OPERATIONS: an answer waits for the store's word */
 	struct pending_key where;
 	uint16_t error;			/* the refusal for the peer; 0 = none */
 	char text[192];
 };
+
+/* An outcome on its way to the store that waits for those before it (history.c). */
+struct history_held { uint64_t request; struct buf step; };
 
 /* A typed push that was written: its answer has to be parsed. */
 struct worker_job {
@@ -210,6 +214,9 @@ struct connection {
 	struct state *state;
 	struct state *store;		/* to read outcomes from; NULL = not needed so far */
 	int has_history;		/* the state knows that dispatches of mine are recorded */
+	unsigned n_recording;		/* outcomes that the store has and has not answered for */
+	struct history_held *held;
+	size_t n_held, size_held, held_bytes;
 
 	uint64_t inbox_seen, pushes_seen;	/* ids */
 	uint64_t seen_number;		/* the last transaction that was looked at */
@@ -344,6 +351,7 @@ void	history_dropped(struct connection *c, struct request *request);
 int	history_apply_operations(struct connection *c, struct state_txn *txn,
 	    struct intent *intent);
 void	history_operations_refused(struct connection *c, const struct intent *intent);
+void	history_release_held(struct connection *c);
 /* The store's word on an answer that waits. */
 void	history_recorded(struct connection *c, const struct inbox_entry *entry, const void *body);
 

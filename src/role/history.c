@@ -22,6 +22,9 @@
 #include "state/store.h"
 #include "state/workers.h"
 
+/* Of held outcomes; beyond it waiting saves nothing. */
+#define HISTORY_HELD_BYTES	((size_t)1 << 20)
+
 #define HISTORY_CLOSED_BY_CALLER "the caller closed the conversation"
 
 /* A step under construction. */
@@ -111,31 +114,88 @@ history_post(struct connection *c, struct state_txn *txn, uint64_t request, cons
 	    body);
 }
 
-/* Hand DRAFT over with this turn. */
+/* Hand a packed STEP over with this turn; takes it. */
+static void
+history_hand_over(struct connection *c, uint64_t request, struct buf *step, int is_awaited)
+{
+	struct intent *intent = turn_add(c, INTENT_OPERATIONS);
+
+	if (intent == NULL) {
+		buf_free(step);
+		return;
+	}
+	intent->correlation = request;
+	intent->owned = step->data;
+	intent->body = history_view(buf_head(step), buf_len(step));
+	intent->is_awaited = is_awaited;
+	c->n_recording += is_awaited != 0;
+}
+
+/* Keep a packed STEP until the store has answered for those before it; takes it. */
+static void
+history_hold(struct connection *c, uint64_t request, struct buf *step)
+{
+	struct history_held *more;
+	size_t size;
+
+	if (c->n_held == c->size_held) {
+		size = c->size_held ? c->size_held * 2 : 16;
+		if ((more = realloc(c->held, size * sizeof *more)) == NULL) {
+			buf_free(step);
+			connection_end(c, ROLE_EXIT_SYSTEM, "out of memory for an outcome");
+			return;
+		}
+		c->held = more;
+		c->size_held = size;
+	}
+	c->held[c->n_held].request = request;
+	c->held[c->n_held++].step = *step;
+	c->held_bytes += buf_len(step);
+	if (c->held_bytes > HISTORY_HELD_BYTES)
+		history_release_held(c);
+}
+
+void
+history_release_held(struct connection *c)
+{
+	size_t i;
+
+	for (i = 0; i < c->n_held; i++)
+		history_hand_over(c, c->held[i].request, &c->held[i].step, 1);
+	c->n_held = 0;
+	c->held_bytes = 0;
+}
+
+/* An awaited one has been answered for. The next ones go together: their answers could not have left
+ * earlier, and a transaction for each would only take time from those who work. */
+static void
+history_answered(struct connection *c)
+{
+	if (c->n_recording > 0 && --c->n_recording == 0)
+		history_release_held(c);
+}
+
+/* Hand DRAFT over as soon as it helps. */
 static void
 history_post_later(struct connection *c, const struct request *request,
     struct history_draft *draft)
 {
-	struct intent *intent = turn_add(c, INTENT_OPERATIONS);
-	struct buf body = { 0 };
+	int is_awaited = (draft->flags & HISTORY_AWAITED) != 0;
+	struct buf step = { 0 };
 
-	if (intent == NULL)
-		return;
-	if (history_pack(c, request, request->conversation, draft, &body) != 0) {
-		buf_free(&body);
+	if (history_pack(c, request, request->conversation, draft, &step) != 0) {
+		buf_free(&step);
 		connection_end(c, ROLE_EXIT_SYSTEM, "out of memory for the dispatch record");
-		return;
+	} else if (is_awaited && c->n_recording > 0) {
+		history_hold(c, request->id, &step);
+	} else {
+		history_hand_over(c, request->id, &step, is_awaited);
 	}
-	intent->correlation = request->id;
-	intent->owned = body.data;
-	intent->body = history_view(buf_head(&body), buf_len(&body));
 }
 
 int
 history_apply_operations(struct connection *c, struct state_txn *txn, struct intent *intent)
 {
-	if (intent->body.data == NULL)
-		return 0;	/* memory ran out, and the connection ends */
 	return history_post(c, txn, intent->correlation, intent->body.data, intent->body.len);
 }
 
@@ -403,8 +463,11 @@ history_operations_refused(struct connection *c, const struct intent *intent)
 {
 	struct request *request = request_find(c, intent->correlation);
 
+	if (!intent->is_awaited)
+		return;
 	if (request != NULL && request->state == REQUEST_RECORDING)
 		history_unrecorded(c, request, intent->error, intent->text, strlen(intent->text));
+	history_answered(c);
 }
 
 /* Another dispatch of the same ordinal was first: its outcome is the one. */
@@ -430,6 +493,7 @@ history_recorded(struct connection *c, const struct inbox_entry *entry, const vo
 {
 	struct request *request = request_find(c, entry->request);
 
+	history_answered(c);
 	if (request == NULL || request->state != REQUEST_RECORDING)
 		return;
 	if (entry->code == HISTORY_RECORDED)
