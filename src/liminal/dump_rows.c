@@ -317,7 +317,8 @@ dump_show_pending(struct listing *listing, const struct dump_item *item, int64_t
 	const struct pending_row *row = &item->u.pending;
 	const uint8_t *type = buf_head(&item->text);
 
-	listing_number(listing, "pool_id", dump_key(item, 0));
+	listing_number(listing, "pool_id", dump_key(item, 0) & ~PENDING_ROUTING);
+	listing_bool(listing, "routing", row->flags & PENDING_ASKED);
 	listing_number(listing, "lane", dump_key(item, 1));
 	listing_number(listing, "arrival", dump_key(item, 2));
 	listing_bool(listing, "typed", row->flags & PENDING_TYPED);

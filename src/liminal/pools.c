@@ -162,7 +162,7 @@ pools_copy_wait(struct state_txn *txn, const struct state_view *key,
 	where.arrival = state_key_get((const uint8_t *)key->data + 16);
 	if ((rc = pending_get(txn, &where, &pending)) != 0)
 		return rc;
-	item->pool = where.pool;
+	item->pool = where.pool & ~PENDING_ROUTING;
 	item->since_ns = pending.row.since_ns;
 	return 0;
 }

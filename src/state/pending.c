@@ -1,4 +1,5 @@
 /* The queue of waiting requests. */
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/hash.h"
@@ -18,7 +19,7 @@ pending_key_put(uint8_t key[PENDING_KEY], const struct pending_key *in)
 }
 
 static uint64_t
-pending_lane(const struct pool_demand *demand)
+pending_first_lane(const struct pool_demand *demand)
 {
 	uint64_t type_len = demand->type.len, hash;
 
@@ -31,8 +32,14 @@ pending_lane(const struct pool_demand *demand)
 		hash = hash_fnv1a(hash, "", 1);
 		hash = hash_fnv1a(hash, demand->node.data, demand->node.len);
 	}
-	/* Never the last one: "behind this lane" must stay expressible. */
-	return hash == UINT64_MAX ? 1 : hash;
+	/* Never the last one: "behind this lane" must stay expressible. Nor the first. */
+	return hash == UINT64_MAX || hash == 0 ? 1 : hash;
+}
+
+static int
+pending_is_same(const struct frame_view *a, const struct frame_view *b)
+{
+	return a->len == b->len && (a->len == 0 || memcmp(a->data, b->data, a->len) == 0);
 }
 
 static int
@@ -61,6 +68,42 @@ pending_read(const struct state_view *key, const struct state_view *view,
 	item->payload.data = item->demand.node.data + item->row.node_len;
 	item->payload.len = left - item->row.type_len - item->row.node_len;
 	return 0;
+}
+
+/* The lane for DEMAND: its own, or one that nobody has. */
+static int
+pending_find_lane(struct state_txn *txn, uint64_t pool, const struct pool_demand *demand,
+    uint64_t *lane)
+{
+	struct pending_key first = { pool, pending_first_lane(demand), 0 };
+	struct state_cursor *cursor;
+	struct state_view key, view;
+	struct pending_item item;
+	uint8_t start[PENDING_KEY];
+	int rc;
+
+	*lane = first.lane;
+	if (first.lane == 0)
+		return 0;	/* demands nothing, and nothing else gets here */
+	if ((rc = state_cursor_open(txn, STATE_PENDING, &cursor)) != 0)
+		return rc;
+	for (;;) {
+		pending_key_put(start, &first);
+		rc = state_seek(cursor, start, sizeof start, &key, &view);
+		if (rc == 0)
+			rc = pending_read(&key, &view, &item);
+		if (rc != 0 || item.key.pool != pool || item.key.lane != first.lane)
+			break;
+		if (pending_is_same(&item.demand.type, &demand->type) &&
+		    item.demand.node_required == demand->node_required &&
+		    (!demand->node_required ||
+		    pending_is_same(&item.demand.node, &demand->node)))
+			break;
+		first.lane = first.lane + 1 == UINT64_MAX ? 1 : first.lane + 1;
+	}
+	state_cursor_close(cursor);
+	*lane = first.lane;
+	return rc == ERR_NOTFOUND ? 0 : rc;
 }
 
 /* What an awaiter has in the queues, found without a walk through the queues. */
@@ -155,9 +198,10 @@ pending_add(struct state_txn *txn, struct pool_snapshot *pool, uint32_t limit,
 		if ((arrival = state_next_id(txn)) == 0)
 			return ERR_FULL;
 	}
-	where->pool = pool->meta.id;
-	where->lane = pending_lane(demand);
+	where->pool = pool->meta.id | (row->flags & PENDING_ASKED ? PENDING_ROUTING : 0);
 	where->arrival = arrival;
+	if ((rc = pending_find_lane(txn, where->pool, demand, &where->lane)) != 0)
+		return rc;
 	copy.version = PENDING_VERSION;
 	copy.type_len = (uint32_t)demand->type.len;
 	copy.node_len = (uint32_t)demand->node.len;
@@ -202,6 +246,53 @@ pending_remove(struct state_txn *txn, const struct pool_name *name,
 		return rc;
 	meta.n_pending--;
 	return pool_meta_put(txn, name, &meta);
+}
+
+int
+pending_queue(struct state_txn *txn, const struct pool_name *name, struct pending_key *where)
+{
+	struct pending_item item;
+	struct state_view view;
+	uint8_t key[PENDING_KEY], *copy;
+	struct pending_row row;
+	int rc;
+
+	pending_key_put(key, where);
+	if ((rc = pending_get(txn, where, &item)) != 0 ||
+	    (rc = state_get(txn, STATE_PENDING, key, sizeof key, &view)) != 0)
+		return rc;
+	row = item.row;
+	row.flags &= (uint8_t)~PENDING_ASKED;
+	where->pool &= ~PENDING_ROUTING;
+	if ((rc = pending_find_lane(txn, where->pool, &item.demand, &where->lane)) != 0)
+		return rc;
+	/* The view points into a page that the next write may change. */
+	if ((copy = malloc(view.len)) == NULL)
+		return ERR_NOMEM;
+	memcpy(copy, view.data, view.len);
+	memcpy(copy, &row, sizeof row);
+	rc = state_del(txn, STATE_PENDING, key, sizeof key);
+	pending_key_put(key, where);
+	if (rc == 0)
+		rc = state_put(txn, STATE_PENDING, key, sizeof key, copy, view.len);
+	free(copy);
+	return rc != 0 ? rc : pending_queued_put(txn, row.awaiter, where, name);
+}
+
+int
+pending_find(struct state_txn *txn, uint64_t awaiter, uint64_t arrival, struct pending_key *where)
+{
+	uint8_t key[PENDING_QUEUED_KEY];
+	struct pending_queued queued;
+	struct state_view view;
+	int rc;
+
+	pending_queued_key(key, awaiter, arrival);
+	if ((rc = state_get(txn, STATE_COUNTERS, key, sizeof key, &view)) != 0 ||
+	    (rc = pending_queued_read(&view, &queued)) != 0)
+		return rc;
+	*where = (struct pending_key){ queued.pool, queued.lane, arrival };
+	return 0;
 }
 
 /*
@@ -335,24 +426,36 @@ pending_refuse_lane(struct state_txn *txn, const struct pending_key *lane, uint6
 	return rc == ERR_NOTFOUND ? 0 : rc;
 }
 
+/* Those under KEY_POOL, which is the pool's id with or without PENDING_ROUTING. */
+static int
+pending_refuse_lanes(struct state_txn *txn, struct pool_snapshot *pool, uint64_t key_pool)
+{
+	struct pending_orphan orphan = { txn, pool, { 0, 0, 0 } };
+	int rc;
+
+	/* Each lane once: there may be thousands. */
+	while ((rc = pending_each_lane(txn, key_pool, orphan.lane.lane, pending_is_orphan,
+	    &orphan)) == 1) {
+		rc = pending_refuse_lane(txn, &orphan.lane, &pool->meta.n_pending);
+		if (rc != 0)
+			break;
+		orphan.lane.lane++;	/* never the last lane, see pending_first_lane() */
+	}
+	return rc;
+}
+
 int
 pending_refuse_orphans(struct state_txn *txn, const struct pool_name *name)
 {
 	struct pool_snapshot pool;
-	struct pending_orphan orphan = { txn, &pool, { 0, 0, 0 } };
 	int rc;
 
 	memset(&pool, 0, sizeof pool);
 	rc = pool_snapshot_read(txn, name, &pool);
 	if (rc == 0 && pool.meta.n_pending > 0) {
-		/* Each lane once: there may be thousands. */
-		while ((rc = pending_each_lane(txn, pool.meta.id, orphan.lane.lane,
-		    pending_is_orphan, &orphan)) == 1) {
-			rc = pending_refuse_lane(txn, &orphan.lane, &pool.meta.n_pending);
-			if (rc != 0)
-				break;
-			orphan.lane.lane++;	/* never the last lane, see pending_lane() */
-		}
+		rc = pending_refuse_lanes(txn, &pool, pool.meta.id);
+		if (rc == 0)
+			rc = pending_refuse_lanes(txn, &pool, pool.meta.id | PENDING_ROUTING);
 		if (rc == 0)
 			rc = pool_meta_put(txn, name, &pool.meta);
 	}

@@ -257,10 +257,16 @@ int
 pool_accepts(struct state_txn *txn, uint64_t conn_id, const struct pool_row *row,
     const struct pool_demand *demand)
 {
-	if (demand->node_required && demand->node.len > 0 &&
-	    (!(row->flags & POOL_ROW_HAS_NODE) || row->node_hash !=
-	    hash_fnv1a(HASH_FNV1A_START, demand->node.data, demand->node.len)))
-		return 0;
+	int rc;
+
+	if (demand->node_required && demand->node.len > 0) {
+		/* The hash spares most of the looking up; it decides nothing. */
+		if (!(row->flags & POOL_ROW_HAS_NODE) || row->node_hash !=
+		    hash_fnv1a(HASH_FNV1A_START, demand->node.data, demand->node.len))
+			return 0;
+		if ((rc = workers_has_node(txn, conn_id, row->sequence, &demand->node)) != 1)
+			return rc;
+	}
 	if (demand->type.len == 0 || (row->flags & POOL_ROW_ALL_TYPES))
 		return 1;
 	return workers_has_type(txn, conn_id, row->sequence, &demand->type);

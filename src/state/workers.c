@@ -12,16 +12,18 @@
 #include "state/pushes.h"
 #include "state/workers.h"
 
-#define WORKERS_CACHE		64	/* registrations whose types are remembered */
+#define WORKERS_CACHE		64	/* registrations that are remembered */
 #define WORKERS_NEXT_POOL	"next/pool"
 
-/* What workers_has_type remembers: direct-mapped by conn id, the oldest is overwritten. */
-struct workers_types {
-	uint64_t conn_id, sequence;
-	uint64_t *hashes;
+/* What workers_known remembers: direct-mapped by conn id, the oldest is overwritten. */
+struct workers_type { uint64_t hash; struct frame_view name; };
+struct workers_entry {
+	uint64_t conn_id, sequence;	/* 0 = not valid (any more) */
+	struct record_registration registration;
+	struct workers_type *types;	/* by hash; views into the registration */
 	uint32_t n;
 };
-static struct workers_types workers_cache[WORKERS_CACHE];
+static struct workers_entry workers_cache[WORKERS_CACHE];
 
 int
 workers_get(struct state_txn *txn, uint64_t conn_id, struct record_registration *out)
@@ -304,59 +306,104 @@ workers_unregister(struct state_txn *txn, uint64_t conn_id)
 }
 
 static int
-workers_compare_hashes(const void *a, const void *b)
+workers_compare_types(const void *a, const void *b)
 {
-	uint64_t x, y;
+	const struct workers_type *x = a, *y = b;
 
-	memcpy(&x, a, sizeof x);
-	memcpy(&y, b, sizeof y);
-	return x < y ? -1 : x > y;
+	return x->hash < y->hash ? -1 : x->hash > y->hash;
 }
 
 static int
 workers_cache_fill(struct state_txn *txn, uint64_t conn_id, uint64_t sequence,
-    struct workers_types *entry)
+    struct workers_entry *entry)
 {
 	struct record_registration registration;
-	struct frame_view next, type;
-	uint64_t *hashes;
+	struct workers_type *types;
+	struct frame_view next, name;
+	uint32_t n = 0;
 	int rc;
 
 	if ((rc = workers_get(txn, conn_id, &registration)) != 0)
 		return rc;
-	next = registration.activity_types.encoded;
-	hashes = malloc((registration.activity_types.count + 1) * sizeof *hashes);
-	if (hashes == NULL)
-		rc = ERR_NOMEM;
-	else {
-		free(entry->hashes);
-		entry->conn_id = conn_id;
-		entry->sequence = sequence;
-		entry->hashes = hashes;
-		entry->n = 0;
-		while (frame_vec_next(&next, &type))
-			hashes[entry->n++] = hash_fnv1a(HASH_FNV1A_START, type.data, type.len);
-		qsort(hashes, entry->n, sizeof *hashes, workers_compare_hashes);
+	types = malloc((registration.activity_types.count + 1) * sizeof *types);
+	if (types == NULL) {
+		record_free_registration(&registration);
+		return ERR_NOMEM;
 	}
-	record_free_registration(&registration);
+	next = registration.activity_types.encoded;
+	while (frame_vec_next(&next, &name)) {
+		types[n].hash = hash_fnv1a(HASH_FNV1A_START, name.data, name.len);
+		types[n++].name = name;
+	}
+	qsort(types, n, sizeof *types, workers_compare_types);
+	record_free_registration(&entry->registration);
+	free(entry->types);
+	*entry = (struct workers_entry){ conn_id, sequence, registration, types, n };
+	return 0;
+}
+
+static int
+workers_lookup(struct state_txn *txn, uint64_t conn_id, uint64_t sequence,
+    struct workers_entry **entry)
+{
+	*entry = &workers_cache[conn_id % WORKERS_CACHE];
+	if ((*entry)->conn_id == conn_id && (*entry)->sequence == sequence)
+		return 0;
+	return workers_cache_fill(txn, conn_id, sequence, *entry);
+}
+
+int
+workers_known(struct state_txn *txn, uint64_t conn_id, uint64_t sequence,
+    const struct record_registration **registration)
+{
+	struct workers_entry *entry;
+	int rc = workers_lookup(txn, conn_id, sequence, &entry);
+
+	*registration = &entry->registration;
 	return rc;
+}
+
+static int
+workers_is_same(const struct frame_view *a, const struct frame_view *b)
+{
+	return a->len == b->len && (a->len == 0 || memcmp(a->data, b->data, a->len) == 0);
 }
 
 int
 workers_has_type(struct state_txn *txn, uint64_t conn_id, uint64_t sequence,
     const struct frame_view *type)
 {
-	struct workers_types *entry = &workers_cache[conn_id % WORKERS_CACHE];
-	uint64_t hash = hash_fnv1a(HASH_FNV1A_START, type->data, type->len);
+	struct workers_type key = { hash_fnv1a(HASH_FNV1A_START, type->data, type->len), *type };
+	struct workers_entry *entry;
+	const struct workers_type *at;
 	int rc;
 
-	if (entry->conn_id != conn_id || entry->sequence != sequence) {
-		rc = workers_cache_fill(txn, conn_id, sequence, entry);
-		if (rc != 0)
-			return rc == ERR_NOTFOUND ? 0 : rc;
-	}
-	return entry->n > 0 && bsearch(&hash, entry->hashes, entry->n, sizeof hash,
-	    workers_compare_hashes) != NULL;
+	if ((rc = workers_lookup(txn, conn_id, sequence, &entry)) != 0)
+		return rc == ERR_NOTFOUND ? 0 : rc;
+	if (entry->n == 0)
+		return 0;
+	at = bsearch(&key, entry->types, entry->n, sizeof *at, workers_compare_types);
+	if (at == NULL)
+		return 0;
+	while (at > entry->types && at[-1].hash == key.hash)
+		at--;
+	for (; at < entry->types + entry->n && at->hash == key.hash; at++)
+		if (workers_is_same(&at->name, type))
+			return 1;
+	return 0;
+}
+
+int
+workers_has_node(struct state_txn *txn, uint64_t conn_id, uint64_t sequence,
+    const struct frame_view *node)
+{
+	struct workers_entry *entry;
+	int rc = workers_lookup(txn, conn_id, sequence, &entry);
+
+	if (rc != 0)
+		return rc == ERR_NOTFOUND ? 0 : rc;
+	return entry->registration.node.present &&
+	    workers_is_same(&entry->registration.node.view, node);
 }
 
 char *
@@ -461,8 +508,7 @@ workers_refuse(struct state_txn *txn, const struct pending_item *item,
 	return rc != 0 ? rc : pending_remove(txn, name, &item->key);
 }
 
-/* Turn a waiting request into a push to CONN_ID. */
-static int
+int
 workers_take(struct state_txn *txn, uint64_t conn_id, uint32_t slot,
     const struct pending_item *item, const struct pool_name *name)
 {
@@ -478,7 +524,7 @@ workers_take(struct state_txn *txn, uint64_t conn_id, uint32_t slot,
 	push.awaiter = item->row.awaiter;
 	push.awaiter_slot = item->row.awaiter_slot;
 	push.request = item->row.request;
-	push.pool = item->key.pool;
+	push.pool = item->key.pool & ~PENDING_ROUTING;
 	push.since_ns = clock_now_ns();
 	/* The view points into a page that the next write may change. */
 	if ((copy = malloc(payload.len + 1)) == NULL)

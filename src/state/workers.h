@@ -10,6 +10,7 @@
 #include <stdint.h>
 
 #include "form/record.h"
+#include "state/pending.h"
 #include "state/pool.h"
 #include "state/state.h"
 
@@ -45,10 +46,18 @@ int	workers_unregister(struct state_txn *txn, uint64_t conn_id);
 /* ERR_NOTFOUND when CONN_ID is no worker. Free the result with record_free_registration. */
 int	workers_get(struct state_txn *txn, uint64_t conn_id, struct record_registration *out);
 
-/* 1 if CONN_ID, in its registration number SEQUENCE, declared TYPE; 0 if not; or an error. Remembers
- * what it has looked up. */
+/*
+ * What CONN_ID declared in its registration number SEQUENCE; what was looked up is remembered.
+ * workers_known: the registration, valid until the next call of one of the three, or ERR_NOTFOUND.
+ * The others: 1 if it declared TYPE, or is on NODE; 0 if not; or an error. They compare the
+ * names, not only hashes of them: both sides of a collision come from peers, who could make one.
+ */
+int	workers_known(struct state_txn *txn, uint64_t conn_id, uint64_t sequence,
+	    const struct record_registration **registration);
 int	workers_has_type(struct state_txn *txn, uint64_t conn_id, uint64_t sequence,
 	    const struct frame_view *type);
+int	workers_has_node(struct state_txn *txn, uint64_t conn_id, uint64_t sequence,
+	    const struct frame_view *node);
 
 /* Its worker id; "#<conn id>" when it is not registered any more. Returns OUT. */
 char	*workers_id(struct state_txn *txn, uint64_t conn_id, char out[WORKERS_ID_SIZE]);
@@ -57,6 +66,14 @@ char	*workers_id(struct state_txn *txn, uint64_t conn_id, char out[WORKERS_ID_SI
 int	workers_each(struct state_txn *txn,
 	    int (*visit)(void *arg, uint64_t conn_id,
 	    const struct record_registration *registration), void *arg);
+
+/*
+ * Turn a waiting request of the pool NAME into a push to CONN_ID in SLOT, whose row has room and gets
+ * its count of jobs from the caller. The awaiter is told if it wants to know. ITEM's views are
+ * not valid any more.
+ */
+int	workers_take(struct state_txn *txn, uint64_t conn_id, uint32_t slot,
+	    const struct pending_item *item, const struct pool_name *name);
 
 /*
  * CONN_ID, a worker in POOLS, has FREED jobs fewer, and takes waiting requests while it has room,

@@ -13,6 +13,7 @@
 
 #include "state/connections.h"
 #include "state/conversations.h"
+#include "state/inbox.h"
 #include "state/pending.h"
 #include "state/pool.h"
 #include "state/pushes.h"
@@ -87,7 +88,7 @@ static int
 check_inbox(void *arg, uint64_t conn_id)
 {
 	(void)arg;
-	if (connections_exists(txn, conn_id) != 0)
+	if (!INBOX_IS_SERVICE(conn_id) && connections_exists(txn, conn_id) != 0)
 		violation("inbox of %llu: no such connection", (unsigned long long)conn_id);
 	return 0;
 }
@@ -112,13 +113,13 @@ check_waiting(void *arg, const struct pending_item *item)
 	const struct pool_worker *worker;
 	size_t i;
 
-	if (item->key.pool != waiting->pool->meta.id)
+	if ((item->key.pool & ~PENDING_ROUTING) != waiting->pool->meta.id)
 		return 0;
 	waiting->n++;
 	if (connections_exists(txn, item->row.awaiter) != 0)
 		violation("a waiting request of %llu: no such connection",
 		    (unsigned long long)item->row.awaiter);
-	for (i = 0; i < waiting->pool->n; i++) {
+	for (i = 0; i < waiting->pool->n && !(item->key.pool & PENDING_ROUTING); i++) {
 		worker = &waiting->pool->workers[i];
 		if ((worker->row.flags & POOL_ROW_READY) &&
 		    worker->row.in_flight < worker->row.max_concurrent &&
