@@ -1,4 +1,5 @@
 /* pending: requests that wait, in which order they leave, and who is told when they cannot. */
+#include "base/hash.h"
 #include "unit/state_fixture.h"
 
 static void
@@ -445,4 +446,143 @@ Test(state_pending, many_lanes_are_refused_together)
 	commit(txn);
 	cr_assert(eq(int, waiting_in("ns"), 2));
 	cr_assert(eq(uint, inbox_of(39)->n, 25));
+}
+
+/* Two names whose hashes the lanes are made of are the same. They were made so, as a peer could. */
+#define TWIN_ONE "STKPjCynYhsJ"
+#define TWIN_TWO "DZr[zCsYSGN~"
+
+static uint64_t
+first_lane(const char *type)
+{
+	uint64_t len = strlen(type);
+
+	return hash_fnv1a(hash_fnv1a(HASH_FNV1A_START, &len, sizeof len), type, len);
+}
+
+/* They share neither a place in the line nor the other's end. */
+Test(state_pending, demands_with_one_hash_have_a_lane_each)
+{
+	struct state_txn *txn = write_begin();
+	struct act_placed one, two, again;
+
+	cr_assert(eq(u64, first_lane(TWIN_ONE), first_lane(TWIN_TWO)));
+	add_worker(txn, 5, (struct worker_spec){ .types = TWIN_ONE });
+	add_worker(txn, 6, (struct worker_spec){ .types = TWIN_TWO });
+	place(txn, 1, 1, (struct request_spec){ .type = TWIN_ONE });
+	place(txn, 1, 2, (struct request_spec){ .type = TWIN_TWO });
+	one = place(txn, 1, 10, (struct request_spec){ .type = TWIN_ONE });
+	two = place(txn, 2, 20, (struct request_spec){ .type = TWIN_TWO });
+	again = place(txn, 1, 11, (struct request_spec){ .type = TWIN_ONE });
+	cr_assert(ne(u64, one.where.lane, two.where.lane));
+	cr_assert(eq(u64, one.where.lane, again.where.lane));
+	commit(txn);
+	/* behind a request of the other's, and still the oldest that it may take */
+	finish_one(6);
+	cr_assert(eq(int, strcmp(requests_at(6), "20"), 0));
+	txn = write_begin();
+	place(txn, 2, 21, (struct request_spec){ .type = TWIN_TWO });
+	end(txn, 5, "gone");
+	commit(txn);
+	cr_assert(eq(int, strcmp(refused_of(1), "10 11"), 0));
+	cr_assert(eq(int, strcmp(refused_of(2), ""), 0));
+	cr_assert(eq(int, waiting_in("ns"), 1));
+	finish_one(6);
+	cr_assert(eq(int, strcmp(requests_at(6), "21"), 0));
+}
+
+/* What the router's module is asked about. */
+
+static struct act_placed
+ask_router(struct state_txn *txn, uint64_t caller, uint64_t request, struct request_spec spec)
+{
+	struct pool_name name = act_pool(spec.space);
+	struct pool_snapshot pool;
+	struct act_placed placed;
+
+	memset(&pool, 0, sizeof pool);
+	memset(&placed, 0, sizeof placed);
+	spec.flags |= PENDING_ASKED | PENDING_TELL_START;
+	cr_assert(eq(int, pool_snapshot_read(txn, &name, &pool), 0));
+	cr_assert(eq(int, act_queue(txn, caller, (uint32_t)caller, request, spec, &pool, &placed),
+	    0));
+	cr_assert(eq(int, pool_snapshot_write(txn, &pool), 0));
+	pool_snapshot_free(&pool);
+	return placed;
+}
+
+Test(state_pending, no_worker_takes_what_the_router_is_asked_about)
+{
+	struct state_txn *txn = write_begin();
+	struct act_placed asked, waits;
+	struct pending_key where;
+	struct pool_name name = act_pool("ns");
+
+	add_worker(txn, 5, (struct worker_spec){ 0 });
+	asked = ask_router(txn, 1, 1, (struct request_spec){ .payload = "first" });
+	cr_assert(eq(u64, asked.where.pool & PENDING_ROUTING, PENDING_ROUTING));
+	commit(txn);
+	cr_assert(eq(int, fixture_check(NULL), 0));
+	cr_assert(eq(int, waiting_in("ns"), 1));
+	txn = write_begin();
+	place(txn, 2, 2, (struct request_spec){ 0 });
+	waits = place(txn, 2, 3, (struct request_spec){ .payload = "second" });
+	commit(txn);
+	cr_assert(eq(int, strcmp(requests_at(5), "2"), 0));
+
+	/* nobody has room: into the queue, where its arrival has kept its place */
+	txn = write_begin();
+	where = asked.where;
+	cr_assert(eq(int, pending_queue(txn, &name, &where), 0));
+	cr_assert(eq(u64, where.pool, waits.where.pool));
+	cr_assert(eq(u64, where.lane, waits.where.lane));
+	commit(txn);
+	cr_assert(eq(int, waiting_in("ns"), 2));
+	finish_one(5);
+	cr_assert(eq(int, strcmp(requests_at(5), "1"), 0));
+	cr_assert(eq(int, strcmp(pushed_to(5)->list[0].text, "first"), 0));
+	cr_assert(eq(uint, inbox_of(1)->n, 1));
+	cr_assert(eq(u32, inbox_of(1)->list[0].kind, INBOX_STARTED));
+	finish_one(5);
+	cr_assert(eq(int, strcmp(requests_at(5), "3"), 0));
+}
+
+Test(state_pending, what_the_router_is_asked_about_ends_like_what_waits)
+{
+	struct state_txn *txn = write_begin();
+	struct act_placed one, three;
+	struct pending_key where;
+	struct pool_name name = act_pool("ns");
+
+	add_worker(txn, 5, (struct worker_spec){ .types = "red" });
+	add_worker(txn, 6, (struct worker_spec){ .types = "blue" });
+	one = ask_router(txn, 1, 1, (struct request_spec){ .type = "red" });
+	ask_router(txn, 1, 2, (struct request_spec){ .type = "blue" });
+	three = ask_router(txn, 2, 3, (struct request_spec){ .type = "red" });
+	ask_router(txn, 3, 4, (struct request_spec){ .type = "red" });
+	ask_router(txn, 3, 5, (struct request_spec){ .type = "blue" });
+	commit(txn);
+	/* taken back, also by who does not know where it has gone meanwhile */
+	txn = write_begin();
+	where = three.where;
+	cr_assert(eq(int, pending_queue(txn, &name, &where), 0));
+	cr_assert(eq(int, pending_remove(txn, &name, &three.where), ERR_NOTFOUND));
+	cr_assert(eq(int, pending_find(txn, 2, three.where.arrival, &where), 0));
+	cr_assert(eq(int, pending_remove(txn, &name, &where), 0));
+	cr_assert(eq(int, pending_find(txn, 2, three.where.arrival, &where), ERR_NOTFOUND));
+	cr_assert(eq(int, pending_find(txn, 2, one.where.arrival, &where), ERR_NOTFOUND));
+	commit(txn);
+	cr_assert(eq(int, waiting_in("ns"), 4));
+	/* the caller ends */
+	txn = write_begin();
+	end(txn, 3, "gone");
+	commit(txn);
+	cr_assert(eq(int, waiting_in("ns"), 2));
+	/* nobody accepts it any more */
+	txn = write_begin();
+	end(txn, 5, "gone");
+	commit(txn);
+	cr_assert(eq(int, strcmp(refused_of(1), "1"), 0));
+	cr_assert(eq(int, waiting_in("ns"), 1));
+	cr_assert(eq(int, fixture_check(NULL), 0));
 }

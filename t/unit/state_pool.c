@@ -1,4 +1,5 @@
 /* pool and workers: who is in which pool, how busy, and what a registration changes. */
+#include "base/hash.h"
 #include "unit/state_fixture.h"
 
 static void
@@ -457,6 +458,35 @@ Test(state_pool, a_required_node_is_required_and_a_wished_one_is_not)
 	cr_assert(eq(int, pool_accepts(txn, 7, &bare, &demand), 0));
 	demand.type = act_view("t");
 	cr_assert(eq(int, pool_accepts(txn, 5, &on, &demand), 1));
+	commit(txn);
+}
+
+/* Two names with one FNV-1a hash: a peer can make such, and must not get what is another's. */
+Test(state_pool, names_count_not_their_hashes)
+{
+	const char *one = "l]}kFoqBP{Wb", *two = "iFSiPoxZO{na";
+	struct state_txn *txn = write_begin();
+	struct pool_demand node = { act_view(NULL), act_view(one), 1 };
+	struct pool_demand type = { act_view(one), act_view(NULL), 0 };
+	struct pool_row first, second;
+
+	cr_assert(eq(u64, hash_fnv1a(HASH_FNV1A_START, one, strlen(one)),
+	    hash_fnv1a(HASH_FNV1A_START, two, strlen(two))));
+	add_worker(txn, 5, (struct worker_spec){ .node = one, .types = one });
+	add_worker(txn, 6, (struct worker_spec){ .node = two, .types = two });
+	cr_assert(eq(int, pool_row_get(txn, fixture_pools[5].list[0].id, 5, &first), 0));
+	cr_assert(eq(int, pool_row_get(txn, fixture_pools[6].list[0].id, 6, &second), 0));
+	cr_assert(eq(int, pool_accepts(txn, 5, &first, &node), 1));
+	cr_assert(eq(int, pool_accepts(txn, 6, &second, &node), 0));
+	cr_assert(eq(int, pool_accepts(txn, 5, &first, &type), 1));
+	cr_assert(eq(int, pool_accepts(txn, 6, &second, &type), 0));
+	/* and one worker may have both */
+	add_worker(txn, 6, (struct worker_spec){ .types = "iFSiPoxZO{na x l]}kFoqBP{Wb" });
+	cr_assert(eq(int, pool_row_get(txn, fixture_pools[6].list[0].id, 6, &second), 0));
+	cr_assert(eq(int, pool_accepts(txn, 6, &second, &type), 1));
+	type.type = act_view(two);
+	cr_assert(eq(int, pool_accepts(txn, 6, &second, &type), 1));
+	cr_assert(eq(int, pool_accepts(txn, 5, &first, &type), 0));
 	commit(txn);
 }
 
