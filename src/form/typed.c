@@ -237,9 +237,9 @@ read_node(const json_t *request, struct typed_request *out, struct err *err)
 	if (!json_is_boolean(required))
 		return err_set(err, ERR_INVALID, "request.node_required must be true or false");
 	out->node_required = json_is_true(required);
-	if (out->node_required && out->node == NULL)
+	if (out->node_required && (out->node == NULL || out->node[0] == '\0'))
 		return err_set(err, ERR_INVALID,
-		    "request.node is missing although request.node_required is true");
+		    "request.node is missing or empty although request.node_required is true");
 	return 0;
 }
 

@@ -12,6 +12,7 @@
  *	conversation.c	conversation frames and the participants behind them
  *	request.c	what waits for an answer; order of answers; deadlines
  *	dispatch.c	the worker pool as a participant: placing, retrying
+ *	custom_router.c	(the module's own process) the choice, when a module makes it
  *	history.c	the dispatch record: handing operations over, answers from it
  *	responder.c	an executed program as a participant: messages and answers
  *	responder_life.c  its process: start, standard error, end
@@ -27,6 +28,7 @@
 #include <stdint.h>
 
 #include "base/buf.h"
+#include "base/clock.h"
 #include "base/uuid.h"
 #include "form/frame.h"
 #include "form/record.h"
@@ -98,9 +100,11 @@ struct conversation {
 
 enum request_state {
 	REQUEST_PLACING,	/* an intent will place it */
+	REQUEST_ROUTING,	/* the router's module is asked who gets it */
 	REQUEST_QUEUED,		/* in the pool's queue, or a worker has it from there */
 	REQUEST_PUSHED,		/* somebody has it */
-	REQUEST_RECORDING,	/* its answer is known and waits for the disk */
+	/* From here on its answer is known, and nothing that comes changes it. */
+	REQUEST_RECORDING,	/* its answer waits for the disk */
 	REQUEST_DONE,		/* its answer waits for the answers before it */
 };
 
@@ -130,8 +134,9 @@ struct request {
 	unsigned n_intents;		/* that name it; it is not freed before they are done */
 	uint32_t attempts;		/* workers tried */
 	uint64_t *excluded;		/* their conn ids */
+	struct buf excluded_ids;	/* their worker ids with NULs; for a router's module only */
 	char exited[128];		/* the last one and its reason, for the log; "" = told */
-	struct pending_key where;	/* REQUEST_QUEUED; arrival also later, for coming back */
+	struct pending_key where;	/* where it was queued; arrival also for coming back */
 	struct pool_demand demand;	/* views into TEXT */
 	struct frame_view workflow_id;
 	struct request_history history;
@@ -164,7 +169,8 @@ struct intent {
 	int result;			/* 0 or a code of err.h */
 	uint64_t conn_id;		/* INTENT_PLACE: the worker; INTENT_DIRECT: the target */
 	int32_t pid;
-	int is_queued;			/* INTENT_PLACE */
+	int is_queued;			/* INTENT_PLACE: it waits, for room or */
+	int is_asked;			/* for the router's module */
 	int is_awaited;			/* INTENT_OPERATIONS: an answer waits for the store's word */
 	struct pending_key where;
 	uint16_t error;			/* the refusal for the peer; 0 = none */
@@ -185,8 +191,7 @@ RB_HEAD(worker_jobs, worker_job);
 struct dispatch_turn {
 	struct pool_snapshot pool;
 	int is_loaded;
-	const struct pool_worker **candidates;
-	size_t size_candidates;
+	struct router_candidates candidates;
 };
 
 struct connection {
@@ -324,7 +329,10 @@ int64_t	request_next_deadline(struct connection *c);
 void	request_expire(struct connection *c, int64_t now_ns);
 
 /* dispatch.c */
-#define DISPATCH_NO_WORKERS "NoWorkersAvailable: no dispatch workers are available"
+#define DISPATCH_NO_WORKERS ROUTER_NO_WORKERS
+/* How long the choice of a router's module is waited for beyond the time of one call: others are
+ * asked about first, one of them may hang, and a new process takes a moment. */
+#define DISPATCH_ROUTER_PATIENCE_NS (5 * CLOCK_SECOND)
 int	dispatch_apply_place(struct connection *c, struct state_txn *txn, struct intent *intent,
 	    struct dispatch_turn *turn);
 int	dispatch_finish_place(struct state_txn *txn, struct dispatch_turn *turn);

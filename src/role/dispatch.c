@@ -5,6 +5,9 @@
  * worker's in-flight count, all or nothing. Its worker's end comes back as an event; the
  * request then goes out again, without that worker, until max_attempts workers have
  * been tried. Placing, unlike everything else here, runs inside the transaction and may run twice.
+ *
+ * Where a module is the router, a request that somebody has room for is put before its process
+ * instead (custom_router.h), which gives it to a worker as a worker takes one from the queue.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,6 +17,7 @@
 #include "base/log.h"
 #include "form/typed.h"
 #include "role/connection.h"
+#include "role/custom_router.h"
 #include "state/history.h"
 
 /* Retries are told in the log, but not ten thousand of them. */
@@ -119,55 +123,6 @@ const struct participant participant_pool = {
 };
 
 static int
-dispatch_is_excluded(const struct request *request, uint64_t conn_id)
-{
-	uint32_t i;
-
-	for (i = 0; i < request->attempts; i++)
-		if (request->excluded[i] == conn_id)
-			return 1;
-	return 0;
-}
-
-/*
- * Collect the candidates for REQUEST into the turn; *ACCEPTING counts also those without
- * room. 0 or an error.
- */
-static int
-dispatch_candidates(struct state_txn *txn, const struct request *request,
-    struct dispatch_turn *turn, size_t *n, size_t *accepting)
-{
-	const struct pool_worker *worker;
-	const struct pool_worker **more;
-	size_t i;
-	int rc;
-
-	*n = *accepting = 0;
-	if (turn->pool.n > turn->size_candidates) {
-		more = realloc(turn->candidates, turn->pool.n * sizeof *more);
-		if (more == NULL)
-			return ERR_NOMEM;
-		turn->candidates = more;
-		turn->size_candidates = turn->pool.n;
-	}
-	for (i = 0; i < turn->pool.n; i++) {
-		worker = &turn->pool.workers[i];
-		if (request->attempts > 0 && dispatch_is_excluded(request, worker->conn_id))
-			continue;
-		rc = pool_accepts(txn, worker->conn_id, &worker->row, &request->demand);
-		if (rc < 0)
-			return rc;
-		if (rc == 0)
-			continue;
-		++*accepting;
-		if ((worker->row.flags & POOL_ROW_READY) &&
-		    worker->row.in_flight < worker->row.max_concurrent)
-			turn->candidates[(*n)++] = worker;
-	}
-	return 0;
-}
-
-static int
 dispatch_refuse(struct intent *intent, uint16_t error, const char *text)
 {
 	intent->error = error;
@@ -204,7 +159,7 @@ dispatch_finish_place(struct state_txn *txn, struct dispatch_turn *turn)
  * the request to it. */
 static int
 dispatch_push(struct connection *c, struct state_txn *txn, struct intent *intent,
-    struct dispatch_turn *turn, size_t n)
+    struct dispatch_turn *turn)
 {
 	struct request *request = intent->request;
 	struct frame_view payload = { request->payload, request->len };
@@ -217,11 +172,10 @@ dispatch_push(struct connection *c, struct state_txn *txn, struct intent *intent
 	struct pushes_row push;
 	size_t choice;
 
-	choice = c->router->select(&question, turn->candidates, n);
-	if (choice >= n)
-		return dispatch_refuse(intent, FRAME_REASON_OTHER,
-		    "the router selected a worker that is not a candidate");
-	worker = &turn->pool.workers[turn->candidates[choice] - turn->pool.workers];
+	choice = c->router->select(&question, turn->candidates.list, turn->candidates.n);
+	if (choice >= turn->candidates.n)
+		return dispatch_refuse(intent, FRAME_REASON_OTHER, ROUTER_NO_CANDIDATE);
+	worker = &turn->pool.workers[turn->candidates.list[choice] - turn->pool.workers];
 	memset(&push, 0, sizeof push);
 	push.kind = PUSHES_JOB;
 	push.flags = request->is_typed ? PUSHES_TYPED : 0;
@@ -241,13 +195,32 @@ dispatch_push(struct connection *c, struct state_txn *txn, struct intent *intent
 	    &intent->correlation);
 }
 
+/* Ask the router's module who gets what has been put where it finds it. */
+static int
+dispatch_ask_router(struct connection *c, struct state_txn *txn, struct intent *intent,
+    const struct dispatch_turn *turn)
+{
+	const struct request *request = intent->request;
+	struct custom_router_question question = {
+		.where = intent->where, .pool = turn->pool.name,
+		.workflow_id = request->workflow_id,
+		.excluded = request->excluded, .n_excluded = request->attempts,
+		.excluded_ids = { buf_head(&request->excluded_ids),
+		    buf_len(&request->excluded_ids) }
+	};
+
+	return custom_router_ask(txn, c->peer->conn_id, request->id, &question);
+}
+
+/* It waits: for room, or (IS_ASKED) for the router's module. */
 static int
 dispatch_queue(struct connection *c, struct state_txn *txn, struct intent *intent,
-    struct dispatch_turn *turn)
+    struct dispatch_turn *turn, int is_asked)
 {
 	struct request *request = intent->request;
 	struct frame_view payload = { request->payload, request->len };
 	struct pending_row row;
+	int rc;
 
 	if (request->conversation == NULL)
 		return 0;	/* closed meanwhile: nobody would take the answer */
@@ -261,13 +234,17 @@ dispatch_queue(struct connection *c, struct state_txn *txn, struct intent *inten
 	memset(&row, 0, sizeof row);
 	row.flags = (uint8_t)((request->is_typed ? PENDING_TYPED : 0) |
 	    (request->attempt_ns > 0 || request->history.is_recorded ? PENDING_TELL_START : 0));
+	if (is_asked)
+		row.flags |= PENDING_ASKED | PENDING_TELL_START;
 	row.awaiter = c->peer->conn_id;
 	row.awaiter_slot = c->context->slot;
 	row.request = request->id;
 	row.since_ns = clock_now_ns();
 	intent->is_queued = 1;
-	return pending_add(txn, &turn->pool, c->conf->queue_limit, request->where.arrival, &row,
+	intent->is_asked = is_asked;
+	rc = pending_add(txn, &turn->pool, c->conf->queue_limit, request->where.arrival, &row,
 	    &request->demand, &payload, &intent->where);
+	return rc == 0 && is_asked ? dispatch_ask_router(c, txn, intent, turn) : rc;
 }
 
 /* 1 if REQUEST is to be refused because the record cannot take its operations. */
@@ -291,7 +268,6 @@ dispatch_place(struct connection *c, struct state_txn *txn, struct intent *inten
     struct dispatch_turn *turn)
 {
 	struct request *request = intent->request;
-	size_t n, accepting;
 	int rc;
 
 	if (dispatch_record_is_shut(txn, request, intent))
@@ -300,17 +276,18 @@ dispatch_place(struct connection *c, struct state_txn *txn, struct intent *inten
 	if (rc == ERR_NOTFOUND)
 		return dispatch_refuse(intent, FRAME_REASON_NO_WORKER, DISPATCH_NO_WORKERS);
 	if (rc == 0)
-		rc = dispatch_candidates(txn, request, turn, &n, &accepting);
+		rc = router_find_candidates(txn, &turn->pool, &request->demand, request->excluded,
+		    request->attempts, &turn->candidates);
 	if (rc != 0)
 		return rc;
-	if (accepting == 0)
+	if (turn->candidates.n_accepting == 0)
 		return dispatch_refuse(intent, FRAME_REASON_NO_WORKER, DISPATCH_NO_WORKERS);
 	if (request->attempts == 0 && state_is_tight(txn))
 		return dispatch_refuse(intent, FRAME_REASON_PRESSURE,
 		    "the server's state is full: the operator has to give runtime_dir more room");
-	if (n == 0)
-		return dispatch_queue(c, txn, intent, turn);
-	return dispatch_push(c, txn, intent, turn, n);
+	if (turn->candidates.n == 0 || c->router->select == NULL)
+		return dispatch_queue(c, txn, intent, turn, turn->candidates.n > 0);
+	return dispatch_push(c, txn, intent, turn);
 }
 
 int
@@ -353,6 +330,19 @@ dispatch_cancel_later(struct connection *c, struct conversation *conversation,
 	conversation->n_intents++;
 }
 
+/* It waits: for the router's module or, perhaps after that, for room. */
+static void
+dispatch_waits(struct connection *c, struct request *request, enum request_state state)
+{
+	int was_routing = request->state == REQUEST_ROUTING;
+
+	request->state = state;
+	if (state == REQUEST_QUEUED)
+		board_count(c->mine, BOARD_QUEUED, 1);
+	if (state == REQUEST_ROUTING || was_routing)
+		request_set_deadline(c, request);
+}
+
 void
 dispatch_done_place(struct connection *c, struct intent *intent)
 {
@@ -372,9 +362,9 @@ dispatch_done_place(struct connection *c, struct intent *intent)
 			request_fail(c, request, intent->error, intent->text,
 			    strlen(intent->text));
 		} else if (intent->is_queued) {
-			request->state = REQUEST_QUEUED;
 			request->where = intent->where;
-			board_count(c->mine, BOARD_QUEUED, 1);
+			dispatch_waits(c, request,
+			    intent->is_asked ? REQUEST_ROUTING : REQUEST_QUEUED);
 		} else {
 			request->state = REQUEST_PUSHED;
 			/* Its place in the queue, should it have to come back. */
@@ -397,10 +387,33 @@ dispatch_cancel_queued(struct connection *c, struct request *request)
 int
 dispatch_apply_cancel(struct connection *c, struct state_txn *txn, struct intent *intent)
 {
-	int rc = pending_remove(txn, &intent->conversation->pool, &intent->where);
+	struct pending_key where;
+	int rc;
 
-	(void)c;
+	/* The router's process may have moved it meanwhile. */
+	rc = pending_find(txn, c->peer->conn_id, intent->where.arrival, &where);
+	if (rc == 0)
+		rc = pending_remove(txn, &intent->conversation->pool, &where);
 	return rc == ERR_NOTFOUND ? 0 : rc;
+}
+
+/* That worker has had its attempt. A module wants to know it by its id. */
+static int
+dispatch_exclude(struct connection *c, struct request *request, uint64_t conn_id, const char *id,
+    size_t id_len)
+{
+	uint64_t *more;
+
+	more = realloc(request->excluded, (request->attempts + 1) * sizeof *more);
+	if (more == NULL)
+		return ERR_NOMEM;
+	request->excluded = more;
+	request->excluded[request->attempts++] = conn_id;
+	if (c->router->select != NULL)
+		return 0;
+	if (buf_append(&request->excluded_ids, id, id_len) != 0)
+		return ERR_NOMEM;
+	return buf_append(&request->excluded_ids, "", 1);
 }
 
 /* The worker has ended: another one, or the end of it. */
@@ -411,19 +424,15 @@ dispatch_retry(struct connection *c, struct request *request, const struct inbox
 	size_t id_len = strnlen(body, entry->len);
 	int reason_len = entry->len > id_len ? (int)(entry->len - id_len - 1) : 0;
 	const char *reason = body + id_len + (reason_len > 0);
-	uint64_t *more;
 
 	/* Told to the log when it is placed again: this is inside a transaction. */
 	snprintf(request->exited, sizeof request->exited, "%.*s: %.*s", (int)id_len, body,
 	    reason_len, reason);
-	more = realloc(request->excluded, (request->attempts + 1) * sizeof *more);
-	if (more == NULL) {
+	if (dispatch_exclude(c, request, entry->conn_id, body, id_len) != 0) {
 		connection_end(c, ROLE_EXIT_SYSTEM, "out of memory for a retry");
 		return;
 	}
-	request->excluded = more;
 	history_worker_exited(c, request, body, id_len, reason, (size_t)reason_len);
-	request->excluded[request->attempts++] = entry->conn_id;
 	if (request->attempts >= c->conf->max_attempts) {
 		request_failf(c, request, FRAME_REASON_DISCONNECTED,
 		    "worker '%.*s' exited before it answered (%.*s); "
@@ -442,7 +451,8 @@ dispatch_event(struct connection *c, const struct inbox_entry *entry, const void
 {
 	struct request *request = request_find(c, entry->request);
 
-	if (request == NULL)	/* timed out or closed meanwhile: the answer is dropped */
+	/* Timed out or closed meanwhile: what comes late is dropped. */
+	if (request == NULL || request->state >= REQUEST_RECORDING)
 		return;
 	switch (entry->kind) {
 	case INBOX_REPLY:
@@ -454,6 +464,9 @@ dispatch_event(struct connection *c, const struct inbox_entry *entry, const void
 	case INBOX_NO_WORKERS:
 		request_fail(c, request, FRAME_REASON_NO_WORKER, DISPATCH_NO_WORKERS,
 		    sizeof DISPATCH_NO_WORKERS - 1);
+		break;
+	case INBOX_ROUTED:
+		dispatch_waits(c, request, REQUEST_QUEUED);
 		break;
 	case INBOX_STARTED:
 		request->state = REQUEST_PUSHED;

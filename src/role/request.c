@@ -113,6 +113,7 @@ static void
 request_free(struct request *request)
 {
 	free(request->excluded);
+	buf_free(&request->excluded_ids);
 	free(request->history.worker);
 	free(request->text);
 	buf_free(&request->answer);
@@ -127,6 +128,14 @@ request_unset_deadline(struct connection *c, struct request *request)
 	request->deadline_ns = INT64_MAX;
 }
 
+static int64_t
+request_routing_deadline(const struct connection *c, int64_t total_ns)
+{
+	int64_t own_ns = clock_now_ns() + c->conf->router_timeout_ns + DISPATCH_ROUTER_PATIENCE_NS;
+
+	return own_ns < total_ns ? own_ns : total_ns;
+}
+
 void
 request_set_deadline(struct connection *c, struct request *request)
 {
@@ -136,6 +145,8 @@ request_set_deadline(struct connection *c, struct request *request)
 	if (request->attempt_ns > 0 && request->state == REQUEST_PUSHED &&
 	    clock_now_ns() + request->attempt_ns < deadline)
 		deadline = clock_now_ns() + request->attempt_ns;
+	if (request->state == REQUEST_ROUTING)
+		deadline = request_routing_deadline(c, deadline);
 	request->deadline_ns = deadline;
 	if (deadline != INT64_MAX)
 		RB_INSERT(request_deadlines, &c->deadlines, request);
@@ -160,7 +171,7 @@ request_forget(struct connection *c, struct request *request)
 static void
 request_take_back(struct connection *c, struct request *request)
 {
-	if (request->state == REQUEST_QUEUED)
+	if (request->state == REQUEST_QUEUED || request->state == REQUEST_ROUTING)
 		dispatch_cancel_queued(c, request);
 	else if (request->state == REQUEST_PUSHED && request->correlation != 0 &&
 	    request->conversation->participant == &participant_connection)
@@ -306,16 +317,22 @@ void
 request_expire(struct connection *c, int64_t now_ns)
 {
 	struct request *request;
+	uint16_t reason;
 	const char *text;
 
 	while ((request = RB_MIN(request_deadlines, &c->deadlines)) != NULL &&
 	    request->deadline_ns <= now_ns) {
+		reason = FRAME_REASON_TIMED_OUT;
 		text = "timed out: no answer within the reply timeout";
-		if (request->conversation->participant == &participant_pool)
+		if (request->state == REQUEST_ROUTING &&
+		    request->deadline_ns < request->total_deadline_ns) {
+			reason = FRAME_REASON_OTHER;
+			text = "dispatch router: its module has not selected a worker in time";
+		} else if (request->conversation->participant == &participant_pool)
 			text = request->deadline_ns >= request->total_deadline_ns ?
 			    "timed out: schedule_to_close_timeout passed" :
 			    "timed out: start_to_close_timeout passed";
 		request_take_back(c, request);
-		request_fail(c, request, FRAME_REASON_TIMED_OUT, text, strlen(text));
+		request_fail(c, request, reason, text, strlen(text));
 	}
 }

@@ -33,7 +33,7 @@ enum inbox_kind {
 	/* From the services, to the connection that asked for REQUEST. */
 	INBOX_RECORDED,		/* code: enum history_recorded, or the wire's reason and body: text */
 	INBOX_NOTIFIED,		/* code: enum inbox_notified; body: the reason of a rejection */
-	INBOX_ROUTED,		/* code 0: conn_id is the worker that was chosen; else body: why none */
+	INBOX_ROUTED,		/* the router's module was not asked: it waits for room in the queue */
 
 	/* To the services; conn_id and request say who asked and the asker's number for it. */
 	INBOX_OPERATIONS = 32,	/* store; body: state/history.h */

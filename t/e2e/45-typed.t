@@ -121,6 +121,21 @@ my $POOL = 'aion.dispatch.test.jobs';
 	$worker->reply($push, 'after twice the reply timeout');
 	$caller->expect_answer(1, 'after twice the reply timeout', 'reply_timeout does not bound a dispatch');
 
+	note '-- a late answer to what has timed out, but waits for the answer before it';
+	my $second = $d->worker(name => 'second', types => ['y']);
+	$caller->ask(1, typed_request('x', 'first'));
+	my $first_push = $worker->expect('Push');
+	$caller->ask(1, typed_request('y', 'second', start_to_close_timeout_ms => 100));
+	my $second_push = $second->expect('Push');
+	$caller->ask(2, typed_request('y', 'a clock', schedule_to_close_timeout_ms => 300));
+	$caller->expect_refusal(2, R_TIMED_OUT, qr/schedule/, 'its time has passed');
+	$second->reply($second_push, typed_response('s', output => 'late'))->barrier;
+	$worker->reply($first_push, typed_response('w', output => 'F'));
+	$caller->expect('ConversationMessage', { conversation => 1 }, 'the first answer');
+	$caller->expect_refusal(1, R_TIMED_OUT, qr/^timed out: start_to_close_timeout passed$/, 'then the timeout, as it was');
+	$caller->expect_quiet('and nothing of the late answer');
+	$second->send('Disconnect')->expect_close;
+
 	note '-- start-to-close counts from the start, not from the queue';
 	$caller->ask(1, 'holds the worker')->barrier;
 	$push = $worker->expect('Push');
