@@ -99,40 +99,40 @@ module_read_lost(struct module *m)
 }
 
 static int
-module_write_once(struct module *m, int is_last,
-    int (*apply)(struct state_txn *txn, void *arg), void *arg)
+module_write_once(struct module *m, int (*apply)(struct state_txn *txn, void *arg), void *arg)
 {
 	struct state_txn *txn;
-	int rc;
+	int more = 0, rc;
 
 	if ((rc = state_begin_write(m->state, &txn)) != 0)
 		return rc;
 	if (apply != NULL)
-		rc = apply(txn, arg);
-	if (rc == 0 && is_last)
-		rc = inbox_remove(txn, INBOX_SERVICE(m->kind->service), m->row);
+		more = apply(txn, arg);
+	rc = more == 0 ? inbox_remove(txn, INBOX_SERVICE(m->kind->service), m->row) :
+	    more < 0 ? more : 0;
 	if (rc != 0) {
 		state_abort(txn);
 		return rc;
 	}
-	return state_commit(txn);
+	return (rc = state_commit(txn)) == 0 ? more : rc;
 }
 
 int
-module_write(struct module *m, int is_last, int (*apply)(struct state_txn *txn, void *arg),
-    void *arg)
+module_write(struct module *m, int (*apply)(struct state_txn *txn, void *arg), void *arg)
 {
 	const struct timespec pause = { 0, MODULE_FULL_PAUSE_NS };
 	int rc, tries;
 
 	for (tries = 0; ; tries++) {
-		rc = module_write_once(m, is_last, apply, arg);
+		rc = module_write_once(m, apply, arg);
 		if (rc != ERR_FULL || tries == MODULE_FULL_TRIES)
 			break;
 		nanosleep(&pause, NULL);
 	}
-	if (rc == 0)
-		m->is_removed |= is_last;
+	if (rc >= 0) {
+		m->is_done |= rc == 0;
+		m->lost.phase = BOARD_CALL_NONE;
+	}
 	return rc;
 }
 
@@ -165,10 +165,10 @@ module_handle_one(struct module *m)
 
 	if ((rc = module_take(m, &entry)) != 0)
 		return rc;
-	m->is_removed = 0;
+	m->is_done = 0;
 	rc = m->kind->handle(m, &entry, buf_head(&m->body), module_was_calling(m, &entry));
-	if (rc == 0 && !m->is_removed)
-		rc = module_write(m, 1, NULL, NULL);
+	if (rc == 0 && !m->is_done)
+		rc = module_write(m, NULL, NULL);
 	return rc;
 }
 

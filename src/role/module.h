@@ -37,10 +37,10 @@ struct module_kind {
 	int	(*start)(struct module *module, const void *symbol, struct err *err);
 	/*
 	 * Handle one entry of the inbox: calls between module_begin and module_end, then
-	 * module_write for what came of them. LOST: the last process died over this entry, in
-	 * the call (BOARD_CALL_BEGUN), or after it but before its result was written
-	 * (BOARD_CALL_DONE; the result is module->lost.result); else BOARD_CALL_NONE. 0 or a
-	 * negative code, which ends the process.
+	 * module_write for what came of them (else the entry just goes). LOST: the last process
+	 * died over this entry, in the call (BOARD_CALL_BEGUN), or after it but before its
+	 * result was written (BOARD_CALL_DONE; the result is module->lost.result); else
+	 * BOARD_CALL_NONE. 0 or a negative code, which ends the process.
 	 */
 	int	(*handle)(struct module *module, const struct inbox_entry *entry,
 		    const void *body, enum board_call lost);
@@ -65,8 +65,8 @@ struct module {
 	timer_t timer;
 	struct module_lost lost;
 	uint64_t row;			/* of the inbox; what is being handled */
-	int is_removed;			/* it is not there any more */
-	struct buf body;
+	int is_done;			/* it is not there any more */
+	struct buf body;		/* its */
 };
 
 /*
@@ -81,12 +81,15 @@ void	module_end(struct module *module, uint64_t result);
 enum board_call module_was_calling(const struct module *module, const struct inbox_entry *what);
 
 /*
- * One write transaction with what APPLY does in it, tried again for a while when the state is full
- * (APPLY may run several times). IS_LAST: the entry being handled is done, and goes with it. 0, or
- * a negative code: nothing has happened.
+ * One write transaction with what APPLY (may be NULL) does in it, tried again for a while when the
+ * state is full: APPLY may run several times. When APPLY returns 0, the entry that is being handled
+ * is done and goes with it; MODULE_MORE: what was done is written, the entry stays. Returns what
+ * APPLY did, or a negative code: nothing has happened. From the first one on, nothing counts
+ * as lost any more.
  */
-int	module_write(struct module *module, int is_last,
-	    int (*apply)(struct state_txn *txn, void *arg), void *arg);
+#define MODULE_MORE 1
+int	module_write(struct module *module, int (*apply)(struct state_txn *txn, void *arg),
+	    void *arg);
 
 /* Load, start, say that it is ready, serve until the master closes CONTROL and the inbox is
  * empty. Returns a role_exit. */
