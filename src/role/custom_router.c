@@ -297,7 +297,7 @@ routing_refuse(struct routing *r, uint16_t code, const char *fmt, ...)
 	va_start(ap, fmt);
 	vsnprintf(r->reason, sizeof r->reason, fmt, ap);
 	va_end(ap);
-	return module_write(r->module, 1, routing_apply_refusal, r);
+	return module_write(r->module, routing_apply_refusal, r);
 }
 
 static int
@@ -440,9 +440,9 @@ custom_router_handle(struct module *module, const struct inbox_entry *entry, con
 		if (r->n_workers > 0 && routing_select(r) != 0) {
 			if (r->code != FRAME_REASON_NO_WORKER)
 				routing_log(r, r->reason);
-			return module_write(module, 1, routing_apply_refusal, r);
+			return module_write(module, routing_apply_refusal, r);
 		}
-		if ((rc = module_write(module, 1, routing_apply, r)) != ERR_BUSY)
+		if ((rc = module_write(module, routing_apply, r)) != ERR_BUSY)
 			return rc;
 	}
 	return routing_refuse(r, FRAME_REASON_OTHER, "dispatch router: each of the %d workers that "
