@@ -17,9 +17,15 @@ E2E      := $(call matching,$(wildcard t/e2e/*.t t/kill/*.t))
 # A hang, not a slow machine, is what this bounds.
 UNIT_LIMIT := 300
 
+# Shared objects that tests have the daemon load, built with what is installed only.
+MODULES := $(patsubst t/modules/%.c,$(B)/t/modules/%.so,$(wildcard t/modules/*.c)) \
+           $(patsubst contrib/examples/%.c,$(B)/t/modules/%.so, \
+           $(wildcard contrib/examples/router-*.c contrib/examples/notifier-*.c))
+
 TEST_ENV = LIMINAL_SRCDIR=$(CURDIR) LIMINALD=$(abspath $(B))/liminald \
            LIMINAL=$(abspath $(B))/liminal LIMINAL_CHECK_STATE=$(abspath $(B))/check-state \
-           LIMINAL_WRITE_HISTORY=$(abspath $(B))/write-history
+           LIMINAL_WRITE_HISTORY=$(abspath $(B))/write-history \
+           LIMINAL_MODULES=$(abspath $(B))/t/modules
 
 # Everything but the two main functions.
 TEST_OBJ = $(CLIENT_OBJ) $(filter-out %/main.o,$(DAEMON_OBJ)) $(LIB_OBJ)
@@ -29,6 +35,19 @@ $(B)/t/%: t/%.c $(TEST_OBJ)
 	@echo "CC $@"
 	@$(CC) $(CPPFLAGS) -It $(ALL_CFLAGS) -Wno-pedantic -MMD -MP -MF $@.d -o $@ $< \
 	    $(wildcard $(<:.c=_cases.c)) $(TEST_OBJ) $(LIBS) -lcriterion -lm $(ALL_LDFLAGS)
+
+MODULE_CC = $(CC) -D_GNU_SOURCE -Iinclude -std=gnu11 $(WARNINGS) $(CFLAGS) -fPIC -shared
+MODULE_H  = $(wildcard include/liminal/*.h)
+
+$(B)/t/modules/%.so: t/modules/%.c $(MODULE_H)
+	@mkdir -p $(@D)
+	@echo "CC $@"
+	@$(MODULE_CC) -o $@ $<
+
+$(B)/t/modules/%.so: contrib/examples/%.c $(MODULE_H)
+	@mkdir -p $(@D)
+	@echo "CC $@"
+	@$(MODULE_CC) -o $@ $<
 
 $(B)/check-state: t/tools/check_state.c $(LIB_OBJ)
 	@mkdir -p $(@D)
@@ -50,7 +69,7 @@ check: check-deps
 check-deps:
 	@$(MAKE) --no-print-directory deps PACKAGES="$(PACKAGES_CHECK)"
 
-unit-build: $(UNIT_BIN) $(B)/check-state $(B)/write-history
+unit-build: $(UNIT_BIN) $(B)/check-state $(B)/write-history $(MODULES)
 
 # Unit tests one binary after another, then everything with a real daemon.
 check-one: unit-build

@@ -331,8 +331,9 @@ void	request_expire(struct connection *c, int64_t now_ns);
 /* dispatch.c */
 #define DISPATCH_NO_WORKERS ROUTER_NO_WORKERS
 /* How long the choice of a router's module is waited for beyond the time of one call: others are
- * asked about first, one of them may hang, and a new process takes a moment. */
-#define DISPATCH_ROUTER_PATIENCE_NS (5 * CLOCK_SECOND)
+ * asked about first, and its process may have to be replaced, which takes the master 5 s when it
+ * was stopped. */
+#define DISPATCH_ROUTER_PATIENCE_NS (10 * CLOCK_SECOND)
 int	dispatch_apply_place(struct connection *c, struct state_txn *txn, struct intent *intent,
 	    struct dispatch_turn *turn);
 int	dispatch_finish_place(struct state_txn *txn, struct dispatch_turn *turn);

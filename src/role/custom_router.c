@@ -4,6 +4,7 @@
  * One question at a time: look, ask the module, place. Between looking and placing others go
  * on, so placing looks again; only the module's choice is carried over.
  */
+#include <liminal/router.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,7 +12,6 @@
 
 #include "base/clock.h"
 #include "base/log.h"
-#include "liminal/router.h"
 #include "role/custom_router.h"
 #include "role/module.h"
 #include "role/router.h"
