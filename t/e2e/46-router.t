@@ -5,6 +5,7 @@ use FindBin;
 use lib "$FindBin::Bin/../tools";
 use Test::More;
 use Liminal;
+use Liminal::Tool;
 use Liminal::Wire;
 
 my $POOL = 'aion.dispatch.test.jobs';
@@ -175,6 +176,19 @@ for my $router (qw(least_loaded round_robin node_affinity)) {
 	$caller->expect('ConversationMessage') for 1 .. 7;
 	is $d->service_pid('router'), $router, 'it was not asked';
 
+	note '-- in the record';
+	$caller->ask(1, job('index 1', ordinal => 1));
+	$push = $w[1]->expect('Push', { payload => qr/index 1/ });
+	done($w[1], $push);
+	my $answer = $caller->expect('ConversationMessage', { conversation => 1 });
+	my @rows = json_of(tool_await(tool_start($d->dir, ['history', '-d', $d->dir . '/persist', '-j', 'index 1'])));
+	is join(' ', map { $_->{operation} } @rows[-5 .. -1]),
+	    'conversation_opened worker_selected message_sent message_received conversation_closed', 'all operations, in order';
+	is $rows[-4]{worker_id}, $id[1], 'and whom it selected';
+	$caller->ask(1, job('index 1', ordinal => 1));
+	$caller->expect_answer(1, $answer->{payload}, 'the same again: from the record');
+	$_->expect_quiet for @w;
+
 	note '-- a death, and who is excluded';
 	$caller->ask(1, job('loyal'));
 	$w[0]->expect('Push', { payload => job('loyal') });
@@ -207,7 +221,7 @@ for my $router (qw(least_loaded round_robin node_affinity)) {
 		}
 	}
 	is $answers, 200, 'two hundred answers';
-	is $d->rows('pending', 'pushes', 'inbox'), '', 'nothing is left' or diag $d->rows;
+	await_counts($d, { pending => 0, pushes => 0, inbox => 0 }, 'nothing is left');
 }
 
 {
