@@ -26,6 +26,7 @@
 
 /* The question at hand. Its memory is kept for the next one. */
 struct routing {
+	const char **argv;		/* of init; the module may hold on to it */
 	struct module *module;
 	const struct inbox_entry *entry;
 	struct custom_router_question question;
@@ -461,9 +462,9 @@ custom_router_start(struct module *module, const void *symbol, struct err *err)
 		return err_set(err, ERR_INVALID, "router module %s has no select", module->path);
 	if (router->init == NULL)
 		return 0;
-	/* Kept: the module may hold on to it. */
 	if ((argv = calloc(module->args->n + 1, sizeof *argv)) == NULL)
 		return err_set(err, ERR_INVALID, "out of memory for dispatch router_args");
+	routing.argv = argv;
 	for (i = 0; i < module->args->n; i++)
 		argv[i] = module->args->texts[i];
 	if ((rc = router->init((int)module->args->n, argv)) != 0)
