@@ -29,7 +29,7 @@ struct record_header {
 	uint16_t kind;
 	uint16_t version;
 	uint64_t length;	/* of the image after the header */
-	uint64_t checksum;	/* FNV-1a of the image */
+	uint64_t checksum;	/* hash_checksum of the image */
 };
 
 const char *const record_phase_names[] = {
@@ -96,7 +96,7 @@ record_pack(tpl_node *map, enum record_kind kind, uint16_t version, struct buf *
 		header.kind = (uint16_t)kind;
 		header.version = version;
 		header.length = size;
-		header.checksum = hash_fnv1a(HASH_FNV1A_START, room + sizeof header, size);
+		header.checksum = hash_checksum(room + sizeof header, size);
 		memcpy(room, &header, sizeof header);
 		buf_commit(out, sizeof header + size);
 		rc = 0;
@@ -118,8 +118,7 @@ record_check(const void *bytes, size_t len, enum record_kind kind, uint16_t vers
 	memcpy(&header, data, sizeof header);
 	if (header.magic != RECORD_MAGIC || header.kind != kind || header.version != version ||
 	    header.length != len - sizeof header ||
-	    header.checksum != hash_fnv1a(HASH_FNV1A_START, data + sizeof header,
-	    len - sizeof header))
+	    header.checksum != hash_checksum(data + sizeof header, len - sizeof header))
 		return ERR_CORRUPT;
 	*size = len - sizeof header;
 	*image = malloc(*size);

@@ -171,13 +171,121 @@ Test(record, a_conversation_of_an_unknown_phase_or_participant_is_refused)
 	buf_free(&image);
 }
 
-/* Both readers, on bytes that end at an inaccessible page. */
+static struct record_operations
+operations(void)
+{
+	struct record_operations in;
+
+	memset(&in, 0, sizeof in);
+	in.n = 2;
+	in.list[0].kind = RECORD_MESSAGE_RECEIVED;
+	in.list[0].activity = RECORD_ACTIVITY_COMPLETED;
+	in.list[1].kind = RECORD_CONVERSATION_CLOSED;
+	in.at_ns = 1234567890123456789;
+	in.has_ordinal = 1;
+	in.ordinal = 42;
+	in.conversation_id = view("123e4567-e89b-42d3-a456-426614174000");
+	in.channel = view("aion.dispatch.ns.q");
+	in.worker_id = view("w#7");
+	in.result = view("{\"status\":\"completed\"}");
+	return in;
+}
+
+static void
+check_operations(const struct record_operations *in)
+{
+	struct record_operations out;
+	struct buf image = { 0 };
+	uint32_t i;
+
+	cr_assert(eq(int, record_pack_operations(in, &image), 0));
+	cr_assert(eq(int, record_unpack_operations(buf_head(&image), buf_len(&image), &out), 0));
+	cr_assert(eq(u32, out.n, in->n));
+	for (i = 0; i < in->n; i++) {
+		cr_assert(eq(u8, out.list[i].kind, in->list[i].kind));
+		cr_assert(eq(u8, out.list[i].activity, in->list[i].activity));
+		cr_assert(eq(u8, out.list[i].is_retry_eligible, in->list[i].is_retry_eligible));
+	}
+	cr_assert(eq(i64, out.at_ns, in->at_ns));
+	cr_assert(eq(u32, out.code, in->code));
+	cr_assert(eq(int, out.has_ordinal, in->has_ordinal));
+	cr_assert(eq(u64, out.ordinal, in->ordinal));
+	cr_assert(same(&out.conversation_id, &in->conversation_id));
+	cr_assert(same(&out.channel, &in->channel));
+	cr_assert(same(&out.activity_type, &in->activity_type));
+	cr_assert(same(&out.worker_id, &in->worker_id));
+	cr_assert(same(&out.message, &in->message));
+	cr_assert(same(&out.result, &in->result));
+	record_free_operations(&out);
+	record_free_operations(&out);
+	buf_free(&image);
+}
+
+Test(record, operations_come_back_as_they_went_in)
+{
+	static uint8_t large[(16 << 20) + 1];
+	struct record_operations in;
+	uint8_t kind, activity;
+
+	memset(&in, 0, sizeof in);
+	check_operations(&in);		/* nothing at all */
+	in = operations();
+	check_operations(&in);
+	for (kind = RECORD_OPENED; kind <= RECORD_CONVERSATION_CLOSED; kind++) {
+		for (activity = 0; activity <= RECORD_ACTIVITY_FAILED; activity++) {
+			in.n = RECORD_OPERATIONS_MAX;
+			in.list[3].kind = in.list[2].kind = kind;
+			in.list[3].activity = in.list[2].activity = activity;
+			in.list[3].is_retry_eligible = 1;
+			check_operations(&in);
+		}
+		cr_assert(lt(sz, 0, strlen(record_operation_names[kind])));
+	}
+	cr_assert(lt(sz, 0, strlen(record_activity_names[RECORD_ACTIVITY_FAILED])));
+	in.code = UINT32_MAX;
+	in.ordinal = UINT64_MAX;
+	in.at_ns = INT64_MIN;
+	in.has_ordinal = 0;
+	in.activity_type = view("type");
+	in.message = view("worker 'w#7' failed activity: \xff");
+	memset(large, 0xa5, sizeof large);
+	in.result.data = large;
+	in.result.len = sizeof large;
+	check_operations(&in);
+}
+
+Test(record, a_step_of_too_many_or_unknown_operations_is_refused)
+{
+	struct record_operations in = operations(), out;
+	struct buf image = { 0 };
+	unsigned i;
+
+	in.n = RECORD_OPERATIONS_MAX + 1;
+	cr_assert(eq(int, record_pack_operations(&in, &image), ERR_INVALID));
+	cr_assert(eq(sz, buf_len(&image), 0));
+	for (i = 0; i < 4; i++) {
+		in = operations();
+		in.list[1].kind = i == 0 ? 0 : i == 1 ? RECORD_CONVERSATION_CLOSED + 1 :
+		    RECORD_CONVERSATION_CLOSED;
+		in.list[1].activity = i == 2 ? RECORD_ACTIVITY_FAILED + 1 : 0;
+		in.list[1].is_retry_eligible = i == 3 ? 2 : 0;
+		cr_assert(eq(int, record_pack_operations(&in, &image), 0));
+		cr_assert(eq(int, record_unpack_operations(buf_head(&image), buf_len(&image),
+		    &out), ERR_CORRUPT));
+		buf_consume(&image, buf_len(&image));
+	}
+	buf_free(&image);
+}
+
+/* All readers, on bytes that end at an inaccessible page. */
 static void
 refused(const uint8_t *bytes, size_t len)
 {
 	struct record_registration registration;
 	struct record_conversation record;
+	struct record_operations step;
 
+	cr_assert(eq(int, record_unpack_operations(bytes, len, &step), ERR_CORRUPT));
 	cr_assert(eq(int, record_unpack_registration(bytes, len, &registration), ERR_CORRUPT));
 	cr_assert(eq(int, record_unpack_conversation(bytes, len, &record), ERR_CORRUPT));
 }
@@ -212,8 +320,12 @@ Test(record, damaged_images_are_refused)
 {
 	struct record_conversation record = conversation();
 	struct buf spaces = { 0 }, types = { 0 }, image = { 0 };
+	struct record_operations step = operations();
 	struct record_registration in;
 
+	cr_assert(eq(int, record_pack_operations(&step, &image), 0));
+	damage(buf_head(&image), buf_len(&image));
+	buf_consume(&image, buf_len(&image));
 	cr_assert(eq(int, record_pack_conversation(&record, &image), 0));
 	damage(buf_head(&image), buf_len(&image));
 	buf_consume(&image, buf_len(&image));
@@ -234,6 +346,7 @@ Test(record, an_image_of_the_other_kind_is_refused)
 {
 	struct record_registration registration, in;
 	struct record_conversation record = conversation();
+	struct record_operations step;
 	struct buf image = { 0 };
 	uint16_t kind;
 
@@ -247,6 +360,15 @@ Test(record, an_image_of_the_other_kind_is_refused)
 	buf_consume(&image, buf_len(&image));
 	memset(&in, 0, sizeof in);
 	cr_assert(eq(int, record_pack_registration(&in, &image), 0));
+	buf_head(&image)[4] = 2;
+	refused(buf_head(&image), buf_len(&image));
+	buf_head(&image)[4] = 3;
+	refused(buf_head(&image), buf_len(&image));
+	buf_consume(&image, buf_len(&image));
+	step = operations();
+	cr_assert(eq(int, record_pack_operations(&step, &image), 0));
+	buf_head(&image)[4] = 1;
+	refused(buf_head(&image), buf_len(&image));
 	buf_head(&image)[4] = 2;
 	refused(buf_head(&image), buf_len(&image));
 	buf_free(&image);
