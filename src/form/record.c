@@ -281,14 +281,14 @@ record_free_conversation(struct record_conversation *record)
 	memset(record, 0, sizeof *record);
 }
 
-/* Each operation takes RECORD_OPERATION_BYTES: kind, activity, retry eligible. */
-#define RECORD_OPERATION_BYTES	3
+/* Each operation takes RECORD_OPERATION_BYTES: kind, activity, retry eligible, and its time. */
+#define RECORD_OPERATION_BYTES	(3 + sizeof(int64_t))
 
 int
 record_pack_operations(const struct record_operations *in, struct buf *out)
 {
 	uint8_t list[RECORD_OPERATIONS_MAX * RECORD_OPERATION_BYTES], *at = list;
-	tpl_bin operations = { list, in->n * RECORD_OPERATION_BYTES };
+	tpl_bin operations = { list, (uint32_t)(in->n * RECORD_OPERATION_BYTES) };
 	tpl_bin conversation = record_bin(&in->conversation_id);
 	tpl_bin channel = record_bin(&in->channel), type = record_bin(&in->activity_type);
 	tpl_bin worker = record_bin(&in->worker_id), message = record_bin(&in->message);
@@ -304,6 +304,8 @@ record_pack_operations(const struct record_operations *in, struct buf *out)
 		*at++ = in->list[i].kind;
 		*at++ = in->list[i].activity;
 		*at++ = in->list[i].is_retry_eligible;
+		memcpy(at, &in->list[i].at_ns, sizeof in->list[i].at_ns);
+		at += sizeof in->list[i].at_ns;
 	}
 	record_set_hooks();
 	if (setjmp(record_unwind) != 0)
@@ -323,7 +325,7 @@ record_read_list(const tpl_bin *list, struct record_operations *out)
 	if (list->sz % RECORD_OPERATION_BYTES != 0 ||
 	    list->sz > RECORD_OPERATIONS_MAX * RECORD_OPERATION_BYTES)
 		return ERR_CORRUPT;
-	out->n = list->sz / RECORD_OPERATION_BYTES;
+	out->n = (uint32_t)(list->sz / RECORD_OPERATION_BYTES);
 	for (i = 0; i < out->n; i++, at += RECORD_OPERATION_BYTES) {
 		if (at[0] < RECORD_OPENED || at[0] > RECORD_CONVERSATION_CLOSED ||
 		    at[1] > RECORD_ACTIVITY_FAILED || at[2] > 1)
@@ -331,6 +333,7 @@ record_read_list(const tpl_bin *list, struct record_operations *out)
 		out->list[i].kind = at[0];
 		out->list[i].activity = at[1];
 		out->list[i].is_retry_eligible = at[2];
+		memcpy(&out->list[i].at_ns, at + 3, sizeof out->list[i].at_ns);
 	}
 	return 0;
 }

@@ -63,14 +63,16 @@ struct record_operation {
 	uint8_t kind;			/* enum record_operation_kind */
 	uint8_t activity;		/* enum record_activity */
 	uint8_t is_retry_eligible;	/* RECORD_ACTIVITY_FAILED only */
+	int64_t at_ns;			/* real time */
 };
-#define RECORD_OPERATIONS_MAX	4
+#define RECORD_OPERATIONS_MAX	8
 
-/* One step of a dispatch: the operations of one moment, in their order. */
+/* One step of a dispatch: operations that were handed to the store together, in their order. A worker,
+ * a message and a result are the same for all of them. */
 struct record_operations {
 	uint32_t n;
 	struct record_operation list[RECORD_OPERATIONS_MAX];
-	int64_t at_ns;			/* real time */
+	int64_t at_ns;			/* of the last one; real time */
 	uint32_t code;			/* the wire's reason when the dispatch failed; 0 = it did not */
 	int has_ordinal;
 	uint64_t ordinal;

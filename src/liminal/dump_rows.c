@@ -464,4 +464,5 @@ const struct dump_table dump_tables[STATE_N_TABLES] = {
 	[STATE_MESSAGES] = { dump_copy_raw, NULL },
 	[STATE_SUBSCRIPTIONS] = { dump_copy_raw, NULL },
 	[STATE_REGISTRATIONS] = { dump_copy_raw, NULL },
+	[STATE_OPERATIONS] = { dump_copy_raw, NULL },
 };

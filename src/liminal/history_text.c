@@ -136,7 +136,8 @@ history_begin_dispatch(struct history *history, const struct history_item *item)
 	dispatch->number = item->dispatch;
 	dispatch->has_ordinal = operations->has_ordinal;
 	dispatch->ordinal = operations->ordinal;
-	dispatch->opened_ns = operations->at_ns;
+	dispatch->opened_ns = operations->n > 0 ? operations->list[0].at_ns :
+	    operations->at_ns;
 	dispatch->activity = RECORD_ACTIVITY_NONE;
 	dispatch->code = 0;
 	history_name_channel(dispatch->channel, &operations->channel);
@@ -234,8 +235,8 @@ history_put_operation(struct history *history, const struct record_operations *o
 	char when[HISTORY_TIME_SIZE], span[32];
 
 	if (history_put(history, lines, "    %s  %10s  %-19s  %-14s",
-	    strchr(history_local(when, operations->at_ns), 'T') + 1,
-	    history_span(span, sizeof(span), operations->at_ns - dispatch->opened_ns),
+	    strchr(history_local(when, operation->at_ns), 'T') + 1,
+	    history_span(span, sizeof(span), operation->at_ns - dispatch->opened_ns),
 	    history_kind(operation->kind), operation->is_retry_eligible ? "failed (retry)" :
 	    operation->activity == RECORD_ACTIVITY_NONE ? "-" :
 	    history_activity(operation->activity)) != 0 ||
@@ -347,7 +348,7 @@ history_json_operation(struct history *history, const struct history_item *item,
 	json_t *object;
 
 	object = json_pack("{ss sI so so so so so so ss? so so so}",
-	    "time", history_utc(when, operations->at_ns),
+	    "time", history_utc(when, operation->at_ns),
 	    "dispatch", (json_int_t)item->dispatch,
 	    "ordinal", operations->has_ordinal ? json_integer((json_int_t)operations->ordinal) :
 	    json_null(),

@@ -241,6 +241,8 @@ connection_next_deadline(struct connection *c)
 		next = c->handshake_deadline_ns;
 	if (c->ready_at_ns < next)
 		next = c->ready_at_ns;
+	if (history_next_deadline(c) < next)
+		next = history_next_deadline(c);
 	if (responder_next_deadline(c) < next)
 		next = responder_next_deadline(c);
 	return next;
@@ -270,6 +272,7 @@ connection_tick(struct connection *c)
 			turn_add(c, INTENT_READY);
 	}
 	request_expire(c, now);
+	history_tick(c, now);
 	responder_tick(c, now);
 	turn_apply(c);
 }
@@ -454,7 +457,6 @@ connection_close(struct connection *c)
 		connection_send(c, &disconnect);
 	if (c->is_open) {
 		conversation_cancel_all_direct(c);
-		history_release_held(c);
 		turn_apply(c);
 		rc = state_begin_write(c->state, &txn);
 		if (rc == 0) {
@@ -518,6 +520,7 @@ connection_init(struct connection *c, const struct role_context *context,
 	RB_INIT(&c->conversations);
 	RB_INIT(&c->deadlines);
 	RB_INIT(&c->typed_jobs);
+	TAILQ_INIT(&c->kept);
 }
 
 int

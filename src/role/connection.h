@@ -114,6 +114,12 @@ struct request_history {
 	int has_ordinal;
 	uint64_t ordinal;
 	int is_opened, is_closed;	/* as far as the record is concerned */
+	/* The first step, while it is kept back to go together with the last one. */
+	int is_kept;
+	TAILQ_ENTRY(request) kept_link;
+	int64_t kept_until_ns;
+	struct record_operation kept[RECORD_OPERATIONS_MAX];
+	uint32_t n_kept;
 	struct frame_view conversation_id;	/* the request's own, into its text */
 	char *worker;			/* the last one selected; owned, NULL = none yet */
 };
@@ -171,14 +177,11 @@ struct intent {
 	int32_t pid;
 	int is_queued;			/* INTENT_PLACE: it waits, for room or */
 	int is_asked;			/* for the router's module */
-	int is_awaited;			/* INTENT_OPERATIONS: an answer waits for the store's word */
+	int was_kept;			/* INTENT_OPERATIONS: with the step that was kept back */
 	struct pending_key where;
 	uint16_t error;			/* the refusal for the peer; 0 = none */
 	char text[192];
 };
-
-/* An outcome on its way to the store that waits for those before it (history.c). */
-struct history_held { uint64_t request; struct buf step; };
 
 /* A typed push that was written: its answer has to be parsed. */
 struct worker_job {
@@ -219,9 +222,7 @@ struct connection {
 	struct state *state;
 	struct state *store;		/* to read outcomes from; NULL = not needed so far */
 	int has_history;		/* the state knows that dispatches of mine are recorded */
-	unsigned n_recording;		/* outcomes that the store has and has not answered for */
-	struct history_held *held;
-	size_t n_held, size_held, held_bytes;
+	struct request_queue kept;	/* whose first step is kept back; the oldest first */
 
 	uint64_t inbox_seen, pushes_seen;	/* ids */
 	uint64_t seen_number;		/* the last transaction that was looked at */
@@ -360,7 +361,9 @@ void	history_dropped(struct connection *c, struct request *request);
 int	history_apply_operations(struct connection *c, struct state_txn *txn,
 	    struct intent *intent);
 void	history_operations_refused(struct connection *c, const struct intent *intent);
-void	history_release_held(struct connection *c);
+/* Steps are kept back for so long only. */
+int64_t	history_next_deadline(const struct connection *c);
+void	history_tick(struct connection *c, int64_t now_ns);
 /* The store's word on an answer that waits. */
 void	history_recorded(struct connection *c, const struct inbox_entry *entry, const void *body);
 

@@ -6,6 +6,9 @@
  * disagree. Only one thing waits for the disk: an answer that is the outcome for its ordinal, because the
  * same request must get it again, whatever is killed after the caller has seen it.
  *
+ * The first step of a dispatch is kept back for a moment (state/operations.h): most are over by then, and
+ * beginning and end in one step cost the store half as much.
+ *
  * An outcome is what a worker answered, or a time-out: asked again, it is answered from the record.
  * A dispatch that failed but may be retried (no worker, no room, its workers ended) has no
  * outcome: asked again, it is dispatched.
@@ -19,12 +22,13 @@
 #include "role/connection.h"
 #include "state/connections.h"
 #include "state/history.h"
+#include "state/operations.h"
 #include "state/store.h"
 #include "state/workers.h"
 
-/* Of held outcomes; beyond it waiting saves nothing. */
-#define HISTORY_HELD_BYTES	((size_t)1 << 20)
-
+/* How long a first step is kept back: longer than most dispatches, not longer than an operator who
+ * looks at the record would notice. */
+#define HISTORY_KEEP_NS		(10 * CLOCK_MS)
 #define HISTORY_CLOSED_BY_CALLER "the caller closed the conversation"
 
 /* A step under construction. */
@@ -50,9 +54,11 @@ history_add(struct history_draft *draft, enum record_operation_kind kind,
 	operation->kind = (uint8_t)kind;
 	operation->activity = (uint8_t)activity;
 	operation->is_retry_eligible = is_retry_eligible != 0;
+	operation->at_ns = draft->operations.at_ns;
 }
 
-/* A draft of a request's next step; its first one begins with the opening. */
+/* A draft of a request's next step; its first one begins with the opening, or with what was kept
+ * back of it. */
 static void
 history_begin(struct history_draft *draft, const struct request *request)
 {
@@ -68,6 +74,23 @@ history_begin(struct history_draft *draft, const struct request *request)
 	operations->activity_type = request->demand.type;
 	draft->flags |= HISTORY_OPENS;
 	history_add(draft, RECORD_OPENED, RECORD_ACTIVITY_SCHEDULED, 0);
+}
+
+static void
+history_begin_kept(struct history_draft *draft, const struct request *request)
+{
+	const struct request_history *history = &request->history;
+	struct record_operations *operations = &draft->operations;
+
+	history_begin(draft, request);
+	if (!history->is_kept)
+		return;
+	operations->activity_type = request->demand.type;
+	draft->flags |= HISTORY_OPENS;
+	operations->n = history->n_kept;
+	memcpy(operations->list, history->kept, history->n_kept * sizeof *history->kept);
+	if (history->worker != NULL)
+		operations->worker_id = history_view(history->worker, strlen(history->worker));
 }
 
 static void
@@ -101,102 +124,65 @@ history_pack(const struct connection *c, const struct request *request,
 	return rc;
 }
 
-static int
-history_post(struct connection *c, struct state_txn *txn, uint64_t request, const void *body,
-    size_t len)
-{
-	struct inbox_entry entry = {
-		.kind = INBOX_OPERATIONS, .len = (uint32_t)len, .request = request,
-		.conn_id = c->peer->conn_id
-	};
-
-	return inbox_post(txn, INBOX_SERVICE(BOARD_STORE), BOARD_SERVICE_SLOT(BOARD_STORE), &entry,
-	    body);
-}
-
-/* Hand a packed STEP over with this turn; takes it. */
+/* Hand DRAFT over with this turn, and with it what it has taken of what was kept back. */
 static void
-history_hand_over(struct connection *c, uint64_t request, struct buf *step, int is_awaited)
+history_post_later(struct connection *c, struct request *request, struct history_draft *draft)
 {
 	struct intent *intent = turn_add(c, INTENT_OPERATIONS);
+	struct buf step = { 0 };
 
-	if (intent == NULL) {
-		buf_free(step);
+	if (intent == NULL)
 		return;
-	}
-	intent->correlation = request;
-	intent->owned = step->data;
-	intent->body = history_view(buf_head(step), buf_len(step));
-	intent->is_awaited = is_awaited;
-	c->n_recording += is_awaited != 0;
+	intent->correlation = request->id;
+	intent->was_kept = request->history.is_kept;
+	if (request->history.is_kept)
+		TAILQ_REMOVE(&c->kept, request, history.kept_link);
+	request->history.is_kept = 0;
+	if (history_pack(c, request, request->conversation, draft, &step) != 0)
+		connection_end(c, ROLE_EXIT_SYSTEM, "out of memory for the dispatch record");
+	intent->owned = step.data;
+	intent->body = history_view(buf_head(&step), buf_len(&step));
 }
 
-/* Keep a packed STEP until the store has answered for those before it; takes it. */
+/* What was kept back cannot wait for the end. */
 static void
-history_hold(struct connection *c, uint64_t request, struct buf *step)
+history_post_kept(struct connection *c, struct request *request)
 {
-	struct history_held *more;
-	size_t size;
+	struct history_draft draft;
 
-	if (c->n_held == c->size_held) {
-		size = c->size_held ? c->size_held * 2 : 16;
-		if ((more = realloc(c->held, size * sizeof *more)) == NULL) {
-			buf_free(step);
-			connection_end(c, ROLE_EXIT_SYSTEM, "out of memory for an outcome");
-			return;
-		}
-		c->held = more;
-		c->size_held = size;
-	}
-	c->held[c->n_held].request = request;
-	c->held[c->n_held++].step = *step;
-	c->held_bytes += buf_len(step);
-	if (c->held_bytes > HISTORY_HELD_BYTES)
-		history_release_held(c);
+	if (!request->history.is_kept)
+		return;
+	history_begin_kept(&draft, request);
+	history_post_later(c, request, &draft);
+}
+
+int64_t
+history_next_deadline(const struct connection *c)
+{
+	const struct request *first = TAILQ_FIRST(&c->kept);
+
+	return first != NULL ? first->history.kept_until_ns : INT64_MAX;
 }
 
 void
-history_release_held(struct connection *c)
+history_tick(struct connection *c, int64_t now_ns)
 {
-	size_t i;
-
-	for (i = 0; i < c->n_held; i++)
-		history_hand_over(c, c->held[i].request, &c->held[i].step, 1);
-	c->n_held = 0;
-	c->held_bytes = 0;
-}
-
-/* An awaited one has been answered for. The next ones go together: their answers could not have left
- * earlier, and a transaction for each would only take time from those who work. */
-static void
-history_answered(struct connection *c)
-{
-	if (c->n_recording > 0 && --c->n_recording == 0)
-		history_release_held(c);
-}
-
-/* Hand DRAFT over as soon as it helps. */
-static void
-history_post_later(struct connection *c, const struct request *request,
-    struct history_draft *draft)
-{
-	int is_awaited = (draft->flags & HISTORY_AWAITED) != 0;
-	struct buf step = { 0 };
-
-	if (history_pack(c, request, request->conversation, draft, &step) != 0) {
-		buf_free(&step);
-		connection_end(c, ROLE_EXIT_SYSTEM, "out of memory for the dispatch record");
-	} else if (is_awaited && c->n_recording > 0) {
-		history_hold(c, request->id, &step);
-	} else {
-		history_hand_over(c, request->id, &step, is_awaited);
-	}
+	while (history_next_deadline(c) <= now_ns)
+		history_post_kept(c, TAILQ_FIRST(&c->kept));
 }
 
 int
 history_apply_operations(struct connection *c, struct state_txn *txn, struct intent *intent)
 {
-	return history_post(c, txn, intent->correlation, intent->body.data, intent->body.len);
+	int rc;
+
+	if (intent->body.data == NULL)
+		return 0;	/* memory ran out, and the connection ends */
+	rc = operations_post(txn, c->peer->conn_id, intent->correlation, intent->body.data,
+	    intent->body.len);
+	if (rc == 0 && intent->was_kept)
+		rc = operations_del(txn, c->peer->conn_id, intent->correlation);
+	return rc;
 }
 
 /* Answers from the record. */
@@ -295,18 +281,42 @@ history_draft_selected(struct state_txn *txn, struct request *request,
 	return 0;
 }
 
+/* Hand the step of a placement over, or keep it back if it is the first and more is to come. */
+static int
+history_apply_draft(struct connection *c, struct state_txn *txn, struct intent *intent,
+    struct history_draft *draft)
+{
+	struct request *request = intent->request;
+	struct buf body = { 0 };
+	int rc;
+
+	rc = history_pack(c, request, intent->conversation, draft, &body);
+	if (rc == 0 && (draft->flags & HISTORY_OPENS) && !(draft->flags & HISTORY_CLOSES)) {
+		request->history.n_kept = draft->operations.n;
+		memcpy(request->history.kept, draft->operations.list,
+		    sizeof request->history.kept);
+		rc = operations_put(txn, c->peer->conn_id, request->id, buf_head(&body),
+		    buf_len(&body));
+	} else if (rc == 0) {
+		rc = operations_post(txn, c->peer->conn_id, request->id, buf_head(&body),
+		    buf_len(&body));
+	}
+	buf_free(&body);
+	return rc;
+}
+
 int
 history_apply_placed(struct connection *c, struct state_txn *txn, struct intent *intent)
 {
 	struct request *request = intent->request;
 	struct history_draft draft;
-	struct buf body = { 0 };
 	int rc = 0;
 
 	if (!request->history.is_recorded)
 		return 0;
 	if (!c->has_history && (rc = connections_mark_recorded(txn, c->peer->conn_id)) != 0)
 		return rc;
+	request->history.n_kept = 0;
 	history_begin(&draft, request);
 	if (intent->error != 0) {
 		draft.operations.code = intent->error;
@@ -321,22 +331,25 @@ history_apply_placed(struct connection *c, struct state_txn *txn, struct intent 
 		    sizeof HISTORY_CLOSED_BY_CALLER - 1);
 		history_close(&draft, RECORD_ACTIVITY_FAILED, 1);
 	}
-	if (rc == 0 && draft.operations.n > 0)
-		rc = history_pack(c, request, intent->conversation, &draft, &body);
-	if (rc == 0 && draft.operations.n > 0)
-		rc = history_post(c, txn, request->id, buf_head(&body), buf_len(&body));
-	buf_free(&body);
-	return rc;
+	return rc == 0 && draft.operations.n > 0 ? history_apply_draft(c, txn, intent, &draft) :
+	    rc;
 }
 
 void
 history_placed(struct connection *c, struct request *request, const struct intent *intent)
 {
-	if (!request->history.is_recorded || intent->result != 0)
+	struct request_history *history = &request->history;
+
+	if (!history->is_recorded || intent->result != 0)
 		return;
 	c->has_history = 1;
-	request->history.is_opened = 1;
-	request->history.is_closed |= intent->error != 0;
+	history->is_opened = 1;
+	history->is_closed |= intent->error != 0;
+	if (history->n_kept == 0)
+		return;
+	history->is_kept = 1;
+	history->kept_until_ns = clock_now_ns() + HISTORY_KEEP_NS;
+	TAILQ_INSERT_TAIL(&c->kept, request, history.kept_link);
 }
 
 void
@@ -346,6 +359,7 @@ history_started(struct connection *c, struct request *request, const char *worke
 
 	if (!request->history.is_recorded)
 		return;
+	history_post_kept(c, request);
 	free(request->history.worker);
 	if ((request->history.worker = strndup(worker, len)) == NULL) {
 		connection_end(c, ROLE_EXIT_SYSTEM, "out of memory for the dispatch record");
@@ -366,6 +380,7 @@ history_worker_exited(struct connection *c, struct request *request, const char 
 
 	if (!request->history.is_recorded)
 		return;
+	history_post_kept(c, request);
 	history_begin(&draft, request);
 	draft.operations.worker_id = history_view(worker, worker_len);
 	draft.operations.message = history_view(reason, reason_len);
@@ -416,7 +431,7 @@ history_finish(struct connection *c, struct request *request, uint16_t error, co
 
 	if (!history->is_opened || history->is_closed)
 		return 0;
-	history_begin(&draft, request);
+	history_begin_kept(&draft, request);
 	history_draft_end(&draft, request, error, body, len);
 	history->is_closed = 1;
 	if (history->has_ordinal && history_is_final(error))
@@ -432,7 +447,7 @@ history_dropped(struct connection *c, struct request *request)
 
 	if (!request->history.is_opened || request->history.is_closed)
 		return;
-	history_begin(&draft, request);
+	history_begin_kept(&draft, request);
 	draft.operations.message = history_view(HISTORY_CLOSED_BY_CALLER,
 	    sizeof HISTORY_CLOSED_BY_CALLER - 1);
 	history_close(&draft, RECORD_ACTIVITY_FAILED, 1);
@@ -463,11 +478,8 @@ history_operations_refused(struct connection *c, const struct intent *intent)
 {
 	struct request *request = request_find(c, intent->correlation);
 
-	if (!intent->is_awaited)
-		return;
 	if (request != NULL && request->state == REQUEST_RECORDING)
 		history_unrecorded(c, request, intent->error, intent->text, strlen(intent->text));
-	history_answered(c);
 }
 
 /* Another dispatch of the same ordinal was first: its outcome is the one. */
@@ -493,7 +505,6 @@ history_recorded(struct connection *c, const struct inbox_entry *entry, const vo
 {
 	struct request *request = request_find(c, entry->request);
 
-	history_answered(c);
 	if (request == NULL || request->state != REQUEST_RECORDING)
 		return;
 	if (entry->code == HISTORY_RECORDED)

@@ -3,17 +3,21 @@
 #include "state/conversations.h"
 #include "state/end.h"
 #include "state/inbox.h"
+#include "state/operations.h"
 #include "state/pending.h"
 #include "state/pushes.h"
 #include "state/workers.h"
 
-/* What it has in the dispatch record and is still open is closed by the store. Comes behind all
- * that the connection itself had for the store. */
+/* The store gets what the connection has kept back, and closes what is then still open. Comes behind
+ * all that the connection itself had for the store. */
 static int
 end_history(struct state_txn *txn, uint64_t conn_id)
 {
 	const struct inbox_entry entry = { .kind = INBOX_CALLER_ENDED, .conn_id = conn_id };
+	int rc;
 
+	if ((rc = operations_hand_over_all(txn, conn_id)) != 0)
+		return rc;
 	return inbox_post(txn, INBOX_SERVICE(BOARD_STORE), BOARD_SERVICE_SLOT(BOARD_STORE), &entry,
 	    NULL);
 }

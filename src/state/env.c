@@ -34,6 +34,7 @@ const char *const state_table_names[STORE_TABLES_END] = {
 	[STATE_MESSAGES] = "messages",
 	[STATE_SUBSCRIPTIONS] = "subscriptions",
 	[STATE_REGISTRATIONS] = "registrations",
+	[STATE_OPERATIONS] = "operations",
 	[STORE_HISTORY] = "history",
 	[STORE_WORKFLOWS] = "workflows",
 	[STORE_OPEN] = "open",
@@ -403,17 +404,33 @@ state_get(struct state_txn *txn, enum state_table table, const void *key, size_t
 	return 0;
 }
 
-int
-state_put(struct state_txn *txn, enum state_table table, const void *key, size_t key_len,
-    const void *row, size_t len)
+static int
+env_put(struct state_txn *txn, enum state_table table, const void *key, size_t key_len,
+    const void *row, size_t len, unsigned flags)
 {
 	MDB_val k = { key_len, (void *)(uintptr_t)key };
 	MDB_val v = { len, (void *)(uintptr_t)row };
 	int rc;
 
 	txn->grown += len;
-	rc = mdb_put(txn->mdb, txn->state->tables[table], &k, &v, 0);
+	rc = mdb_put(txn->mdb, txn->state->tables[table], &k, &v, flags);
+	if (rc == MDB_KEYEXIST)		/* LMDB's word for MDB_APPEND to somewhere else */
+		return ERR_INVALID;
 	return rc == 0 ? 0 : env_fail(txn->state, rc);
+}
+
+int
+state_put(struct state_txn *txn, enum state_table table, const void *key, size_t key_len,
+    const void *row, size_t len)
+{
+	return env_put(txn, table, key, key_len, row, len, 0);
+}
+
+int
+state_append(struct state_txn *txn, enum state_table table, const void *key, size_t key_len,
+    const void *row, size_t len)
+{
+	return env_put(txn, table, key, key_len, row, len, MDB_APPEND);
 }
 
 int

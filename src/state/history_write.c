@@ -55,6 +55,16 @@ history_write_free(struct history_writer *writer)
 	buf_free(&writer->scratch);
 }
 
+/* A row whose key most probably is the last one of TABLE. */
+static int
+history_put_last(struct history_writer *writer, enum state_table table, const void *key,
+    size_t key_len, const void *row, size_t len)
+{
+	int rc = state_append(writer->txn, table, key, key_len, row, len);
+
+	return rc == ERR_INVALID ? state_put(writer->txn, table, key, key_len, row, len) : rc;
+}
+
 /* SIZE fixed bytes and the workflow id as a row of TABLE. */
 static int
 history_put_row(struct history_writer *writer, enum state_table table, const void *key,
@@ -64,7 +74,7 @@ history_put_row(struct history_writer *writer, enum state_table table, const voi
 
 	memcpy(row, fixed, size);
 	memcpy(row + size, workflow->data, workflow->len);
-	return state_put(writer->txn, table, key, key_len, row, size + workflow->len);
+	return history_put_last(writer, table, key, key_len, row, size + workflow->len);
 }
 
 /* Copy a row of `open`. */
@@ -109,7 +119,10 @@ history_find(struct history_writer *writer, const struct history_step *step,
 	struct state_view row;
 	int rc;
 
+	*is_stored = 0;
 	history_open_key(dispatch->key, step->conn_id, step->request);
+	if (step->flags & HISTORY_OPENS)	/* each has one first step */
+		return history_open(writer, step, dispatch);
 	rc = state_get(writer->txn, STORE_OPEN, dispatch->key, sizeof dispatch->key, &row);
 	*is_stored = rc == 0;
 	if (rc == 0)
@@ -127,7 +140,7 @@ history_append(struct history_writer *writer, struct history_dispatch *dispatch,
 	if (!state_fits(writer->txn, len))
 		return ERR_FULL;
 	history_step_key(key, dispatch->row.dispatch, dispatch->row.next_step++);
-	return state_put(writer->txn, STORE_HISTORY, key, sizeof key, image, len);
+	return history_put_last(writer, STORE_HISTORY, key, sizeof key, image, len);
 }
 
 static int
@@ -341,7 +354,7 @@ history_pack_closing(struct history_writer *writer, const struct history_dispatc
 	closing.list[0].kind = RECORD_CONVERSATION_CLOSED;
 	closing.list[0].activity = RECORD_ACTIVITY_FAILED;
 	closing.list[0].is_retry_eligible = 1;
-	closing.at_ns = writer->now_ns;
+	closing.at_ns = closing.list[0].at_ns = writer->now_ns;
 	closing.has_ordinal = first.has_ordinal;
 	closing.ordinal = first.ordinal;
 	closing.conversation_id = first.conversation_id;

@@ -28,7 +28,7 @@
 enum state_table {
 	STATE_CONNECTIONS, STATE_WORKERS, STATE_POOL, STATE_PUSHES, STATE_INBOX, STATE_PENDING,
 	STATE_CONVERSATIONS, STATE_COUNTERS, STATE_CHANNELS, STATE_MESSAGES,
-	STATE_SUBSCRIPTIONS, STATE_REGISTRATIONS,
+	STATE_SUBSCRIPTIONS, STATE_REGISTRATIONS, STATE_OPERATIONS,
 	STATE_N_TABLES,
 	/* Of the store environment (state/store.h). */
 	STORE_HISTORY = STATE_N_TABLES, STORE_WORKFLOWS, STORE_OPEN, STORE_CLOSED, STORE_META,
@@ -103,6 +103,10 @@ int	state_fits(struct state_txn *txn, size_t len);
 int	state_get(struct state_txn *txn, enum state_table table, const void *key, size_t key_len,
 	    struct state_view *row);
 int	state_put(struct state_txn *txn, enum state_table table, const void *key, size_t key_len,
+	    const void *row, size_t len);
+/* The same for a key behind all others of the table, which is what most new ones are: fills its
+ * pages. ERR_INVALID when it is not behind. */
+int	state_append(struct state_txn *txn, enum state_table table, const void *key, size_t key_len,
 	    const void *row, size_t len);
 /* Room for a row of LEN bytes, to be filled before any other call on the transaction. */
 int	state_reserve(struct state_txn *txn, enum state_table table, const void *key,

@@ -173,9 +173,11 @@ sub recorded ($ordinal, $data = 'x', %more) {
 	}
 
 	note '-- two at once: the first outcome is the one';
-	$other->ask(1, recorded(7));
-	$caller->ask(1, recorded(7));
-	my @pushes = map { $worker->expect('Push') } 1, 2;
+	my @pushes;
+	for my $who ($other, $caller) {
+		$who->ask(1, recorded(7));
+		push @pushes, $worker->expect('Push');
+	}
 	my $first = typed_response($id, output => 'first');
 	$worker->reply($pushes[0], $first);
 	$other->expect_answer(1, $first);

@@ -62,7 +62,7 @@ read_operations(char *text, struct record_operations *operations)
 		    sscanf(one, "%u:%u:%u", &kind, &activity, &retry) != 3)
 			die("bad operations");
 		operations->list[operations->n++] = (struct record_operation){
-			(uint8_t)kind, (uint8_t)activity, (uint8_t)retry
+			(uint8_t)kind, (uint8_t)activity, (uint8_t)retry, operations->at_ns
 		};
 	}
 }

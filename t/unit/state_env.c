@@ -33,7 +33,7 @@ Test(state_env, tables_show_in_mdb_stat_under_their_names)
 {
 	static const char *const names[] = { "connections", "workers", "pool", "pushes",
 	    "inbox", "pending", "conversations", "counters", "channels", "messages",
-	    "subscriptions", "registrations" };
+	    "subscriptions", "registrations", "operations" };
 	char path[128], out[16384], line[64];
 	size_t i;
 
