@@ -6,6 +6,7 @@
 #include "state/operations.h"
 #include "state/pending.h"
 #include "state/pushes.h"
+#include "state/registrations.h"
 #include "state/workers.h"
 
 /* The store gets what the connection has kept back, and closes what is then still open. Comes behind
@@ -38,6 +39,8 @@ end_connection(struct state_txn *txn, uint64_t conn_id, const char *reason)
 		rc = pushes_cancel_all(txn, conn_id, reason);
 	if (rc == 0)
 		rc = workers_unregister(txn, conn_id);
+	if (rc == 0)
+		rc = registrations_end(txn, conn_id);
 	if (rc == 0)
 		rc = pending_cancel_awaiter(txn, conn_id);
 	if (rc == 0)

@@ -40,7 +40,7 @@ enum inbox_kind {
 	INBOX_CALLER_ENDED,	/* store: conn_id's dispatches that are still open are to be closed */
 	INBOX_REGISTER,		/* notifier: see state/registrations.h */
 	INBOX_UNREGISTER,	/* notifier */
-	INBOX_PUBLISH,		/* notifier; body: u32 length of the channel's name, name, payload */
+	INBOX_PUBLISH,		/* notifier; body: role/notifier.h */
 	INBOX_ROUTE,		/* router; body: role/custom_router.h */
 };
 
