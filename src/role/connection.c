@@ -245,6 +245,10 @@ connection_next_deadline(struct connection *c)
 		next = history_next_deadline(c);
 	if (responder_next_deadline(c) < next)
 		next = responder_next_deadline(c);
+	if (registration_next_deadline(c) < next)
+		next = registration_next_deadline(c);
+	if (tap_next_deadline(c) < next)
+		next = tap_next_deadline(c);
 	return next;
 }
 
@@ -274,6 +278,8 @@ connection_tick(struct connection *c)
 	request_expire(c, now);
 	history_tick(c, now);
 	responder_tick(c, now);
+	registration_expire(c, now);
+	tap_expire(c, now);
 	turn_apply(c);
 }
 
@@ -387,6 +393,7 @@ connection_loop(struct connection *c, const sigset_t *unblocked)
 	uint32_t events;
 
 	while (!c->is_ending) {
+		tap_continue(c);
 		connection_flush(c);
 		connection_publish_counts(c);
 		if (c->is_ending)
@@ -397,6 +404,8 @@ connection_loop(struct connection *c, const sigset_t *unblocked)
 			wake_will_sleep(&c->wake);
 			if (turn_has_news(c)) {
 				turn_look(c);
+				registration_continue(c);
+				tap_continue(c);
 				if (c->n_intents > 0 || buf_len(&c->out) > 0) {
 					wake_is_awake(&c->wake);
 					turn_apply(c);
@@ -521,6 +530,8 @@ connection_init(struct connection *c, const struct role_context *context,
 	RB_INIT(&c->deadlines);
 	RB_INIT(&c->typed_jobs);
 	TAILQ_INIT(&c->kept);
+	TAILQ_INIT(&c->registrations);
+	TAILQ_INIT(&c->tapped);
 }
 
 int

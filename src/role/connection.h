@@ -17,7 +17,9 @@
  *	responder.c	an executed program as a participant: messages and answers
  *	responder_life.c  its process: start, standard error, end
  *	worker.c	registration, Push and PushReply
+ *	registration.c	what of that waits for the notifier
  *	channel.c	Publish and Subscribe
+ *	tap.c		publishes that wait for the notifier
  */
 #ifndef LIMINAL_ROLE_CONNECTION_H
 #define LIMINAL_ROLE_CONNECTION_H
@@ -156,7 +158,7 @@ struct request {
 enum intent_kind {
 	INTENT_CONVERSATION_PUT, INTENT_CONVERSATION_DEL, INTENT_PLACE, INTENT_DIRECT,
 	INTENT_CANCEL, INTENT_CANCEL_DIRECT, INTENT_RESOLVE, INTENT_REGISTER, INTENT_READY,
-	INTENT_OPERATIONS
+	INTENT_OPERATIONS, INTENT_ASK, INTENT_GIVE_UP, INTENT_DISCARD, INTENT_TAP
 };
 
 /* One thing that this turn asks of the state. Applying may happen more than once (after a
@@ -165,8 +167,10 @@ struct intent {
 	enum intent_kind kind;
 	struct conversation *conversation;
 	struct request *request;
+	struct tapped *tapped;		/* INTENT_TAP */
 	uint64_t correlation;		/* INTENT_RESOLVE; INTENT_PLACE: the new push's;
-					 * INTENT_OPERATIONS: of which request, by its id */
+					 * INTENT_OPERATIONS: of which request, by its id;
+					 * INTENT_ASK, _GIVE_UP, _DISCARD: the registration's */
 	uint32_t inbox_kind;
 	uint16_t code;
 	struct frame_view body;		/* into the input, or into OWNED */
@@ -182,6 +186,28 @@ struct intent {
 	uint16_t error;			/* the refusal for the peer; 0 = none */
 	char text[192];
 };
+
+/* What a WorkerRegister asks for. */
+enum registration_state {
+	REGISTRATION_NEW,
+	REGISTRATION_ASKED,	/* the notifier has the question */
+	REGISTRATION_ACCEPTED,	/* it said yes */
+	REGISTRATION_REJECTED,	/* it, or this daemon, said no; REASON */
+};
+struct registration {
+	TAILQ_ENTRY(registration) link;
+	enum registration_state state;
+	uint64_t id;			/* in state/registrations.h; 0 = nobody was asked */
+	int64_t deadline_ns;		/* REGISTRATION_ASKED */
+	struct record_registration record;	/* views into the input, or into BYTES */
+	int is_ready;
+	struct workers_pools pools;
+	char reason[640];
+	size_t len;
+	uint8_t bytes[];
+};
+TAILQ_HEAD(registration_queue, registration);
+TAILQ_HEAD(tapped_queue, tapped);
 
 /* A typed push that was written: its answer has to be parsed. */
 struct worker_job {
@@ -254,6 +280,14 @@ struct connection {
 	int64_t ready_at_ns;		/* INT64_MAX = nothing to do */
 	int is_holding;			/* no Push goes out before READY_AT */
 	struct worker_jobs typed_jobs;
+
+	struct registration_queue registrations;	/* undecided; the first one is being asked about */
+	size_t registration_bytes;
+	unsigned n_registrations;
+	int is_disowned;		/* the notifier does not know our registration any more */
+	struct tapped_queue tapped;	/* publishes, in their order */
+	size_t tapped_bytes;
+	uint64_t n_tapped;		/* numbers them */
 
 	int is_ending;
 	int exit_status;
@@ -369,6 +403,10 @@ void	history_recorded(struct connection *c, const struct inbox_entry *entry, con
 
 /* worker.c */
 void	worker_register_frame(struct connection *c, const struct frame *frame);
+/* Enter REGISTRATION, which is given away, into the state, and acknowledge. */
+void	worker_register(struct connection *c, struct registration *registration);
+void	worker_acknowledge(struct connection *c, const char *rejection);
+void	worker_forget(struct connection *c);	/* it is no worker any more */
 void	worker_reply_frame(struct connection *c, const struct frame *frame);
 int	worker_apply_register(struct connection *c, struct state_txn *txn, struct intent *intent);
 void	worker_done_register(struct connection *c, struct intent *intent);
@@ -378,8 +416,44 @@ void	worker_done_resolve(struct connection *c, struct intent *intent);
 void	worker_push(struct connection *c, uint64_t correlation, const struct pushes_row *row,
 	    const struct frame_view *payload);
 
+/* registration.c */
+/* Take a copy of REGISTRATION, whose REASON says if it is to be rejected, for the notifier. */
+void	registration_add(struct connection *c, const struct registration *registration);
+int	registration_apply_ask(struct connection *c, struct state_txn *txn, struct intent *intent);
+void	registration_done_ask(struct connection *c, struct intent *intent);
+int	registration_apply_give_up(struct connection *c, struct state_txn *txn,
+	    struct intent *intent);
+void	registration_done_give_up(struct connection *c, struct intent *intent);
+int	registration_apply_discard(struct connection *c, struct state_txn *txn,
+	    struct intent *intent);
+/* The notifier's answer; inside a transaction. */
+void	registration_notified(struct connection *c, const struct inbox_entry *entry,
+	    const void *body);
+void	registration_continue(struct connection *c);	/* after answers were noted */
+int64_t	registration_next_deadline(struct connection *c);
+void	registration_expire(struct connection *c, int64_t now_ns);
+
 /* channel.c */
 void	channel_publish_frame(struct connection *c, const struct frame *frame);
 void	channel_subscribe_frame(struct connection *c, const struct frame *frame);
+/* FRAME was not consumed by the notifier: what becomes of it. Not inside a transaction; every
+ * Publish comes here, once, in the order of its connection. */
+void	channel_publish(struct connection *c, const struct frame *frame);
+void	channel_publish_error(struct connection *c, uint32_t stream, uint16_t reason,
+	    const char *text, size_t len);
+
+/* tap.c: a connection's publishes on their way past the notifier */
+#define TAP_REQUEST	(UINT64_C(1) << 63)	/* marks their numbers in INBOX_NOTIFIED */
+int	tap_is_wanted(struct connection *c);
+void	tap_add(struct connection *c, const struct frame *frame);
+int	tap_apply(struct connection *c, struct state_txn *txn, struct intent *intent);
+void	tap_done(struct connection *c, struct intent *intent);
+void	tap_notified(struct connection *c, const struct inbox_entry *entry);
+void	tap_continue(struct connection *c);
+int64_t	tap_next_deadline(struct connection *c);
+void	tap_expire(struct connection *c, int64_t now_ns);
+
+/* What the master needs to replace a notifier that was killed, beyond its timeout. */
+#define NOTIFIER_GRACE_NS	INT64_C(500000000)
 
 #endif

@@ -67,6 +67,14 @@ turn_apply_one(struct connection *c, struct state_txn *txn, struct intent *inten
 		return worker_apply_register(c, txn, intent);
 	case INTENT_OPERATIONS:
 		return history_apply_operations(c, txn, intent);
+	case INTENT_ASK:
+		return registration_apply_ask(c, txn, intent);
+	case INTENT_GIVE_UP:
+		return registration_apply_give_up(c, txn, intent);
+	case INTENT_DISCARD:
+		return registration_apply_discard(c, txn, intent);
+	case INTENT_TAP:
+		return tap_apply(c, txn, intent);
 	case INTENT_READY:
 		return c->is_worker ?
 		    workers_make_ready(txn, c->peer->conn_id, &c->pools) : 0;
@@ -78,7 +86,8 @@ turn_apply_one(struct connection *c, struct state_txn *txn, struct intent *inten
 static int
 turn_shares_rows(enum intent_kind kind)
 {
-	return kind == INTENT_REGISTER || kind == INTENT_READY || kind == INTENT_CANCEL;
+	return kind == INTENT_REGISTER || kind == INTENT_READY || kind == INTENT_CANCEL ||
+	    kind == INTENT_DISCARD;
 }
 
 static int
@@ -148,6 +157,16 @@ turn_done(struct connection *c, struct intent *intent)
 		if (intent->result != 0)
 			history_operations_refused(c, intent);
 		break;
+	case INTENT_ASK:
+		registration_done_ask(c, intent);
+		break;
+	case INTENT_GIVE_UP:
+		registration_done_give_up(c, intent);
+		break;
+	case INTENT_TAP:
+		tap_done(c, intent);
+		break;
+	case INTENT_DISCARD:
 	case INTENT_CANCEL_DIRECT:
 	case INTENT_READY:
 		break;
@@ -169,7 +188,8 @@ static int
 turn_can_refuse(enum intent_kind kind)
 {
 	return kind == INTENT_CONVERSATION_PUT || kind == INTENT_PLACE || kind == INTENT_DIRECT ||
-	    kind == INTENT_REGISTER || kind == INTENT_OPERATIONS;
+	    kind == INTENT_REGISTER || kind == INTENT_OPERATIONS || kind == INTENT_ASK ||
+	    kind == INTENT_TAP;
 }
 
 /* Each by itself: only those that do not fit are refused. */
@@ -252,6 +272,12 @@ turn_visit_entry(void *arg, const struct inbox_entry *entry, const void *body)
 		break;
 	case INBOX_RECORDED:
 		history_recorded(c, entry, body);
+		break;
+	case INBOX_NOTIFIED:
+		if (entry->request & TAP_REQUEST)
+			tap_notified(c, entry);
+		else
+			registration_notified(c, entry, body);
 		break;
 	default:
 		dispatch_event(c, entry, body);

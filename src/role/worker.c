@@ -20,12 +20,6 @@
 #define WORKER_TYPES_MAX	4096
 #define WORKER_TYPE_MAX		255
 
-struct worker_registration {
-	struct record_registration record;	/* views into the input */
-	int is_ready;
-	struct workers_pools pools;
-};
-
 static int
 worker_job_compare(const struct worker_job *a, const struct worker_job *b)
 {
@@ -36,7 +30,8 @@ RB_GENERATE_INTERNAL(worker_jobs, worker_job, link, worker_job_compare,
     static __attribute__((unused)))
 
 static int
-worker_check_types(const struct frame_vec *types, char *reason, size_t size)
+worker_check_types(const struct connection *c, const struct frame_vec *types, char *reason,
+    size_t size)
 {
 	struct frame_view next = types->encoded, type;
 
@@ -50,12 +45,19 @@ worker_check_types(const struct frame_vec *types, char *reason, size_t size)
 			    "is longer than 255 bytes");
 			return ERR_INVALID;
 		}
+		/* The module gets them as C strings, and must not be shown others than those
+		 * that the dispatch compares. */
+		if (c->conf->notifier_module != NULL && memchr(type.data, 0, type.len) != NULL) {
+			snprintf(reason, size, "an activity type contains a NUL byte");
+			return ERR_INVALID;
+		}
 	}
 	return 0;
 }
 
 static int
-worker_check_names(const struct record_registration *record, char *reason, size_t size)
+worker_check_names(const struct connection *c, const struct record_registration *record,
+    char *reason, size_t size)
 {
 	struct frame_view next = record->namespaces.encoded, space;
 	const char *fault;
@@ -92,10 +94,10 @@ worker_check_names(const struct record_registration *record, char *reason, size_
 		snprintf(reason, size, "the identity or the node contains a NUL byte");
 		return ERR_INVALID;
 	}
-	return worker_check_types(&record->activity_types, reason, size);
+	return worker_check_types(c, &record->activity_types, reason, size);
 }
 
-static void
+void
 worker_acknowledge(struct connection *c, const char *rejection)
 {
 	struct frame frame = { .type = FRAME_WORKER_REGISTER_ACK };
@@ -111,50 +113,63 @@ worker_acknowledge(struct connection *c, const char *rejection)
 void
 worker_register_frame(struct connection *c, const struct frame *frame)
 {
-	struct worker_registration *registration;
-	struct intent *intent;
-	char reason[160];
+	struct registration registration, *owned;
 
 	turn_apply(c);
-	registration = calloc(1, sizeof *registration);
-	if (registration == NULL) {
-		connection_end(c, ROLE_EXIT_SYSTEM, "out of memory for a registration");
-		return;
-	}
-	registration->record.namespaces = frame->u.worker_register.namespaces;
-	registration->record.task_queue = frame->u.worker_register.task_queue;
-	registration->record.node = frame->u.worker_register.node;
-	registration->record.activity_types = frame->u.worker_register.activity_types;
-	registration->record.identity = frame->u.worker_register.identity;
-	registration->record.max_concurrent = frame->u.worker_register.has_capacity ?
+	memset(&registration, 0, sizeof registration);
+	registration.record.namespaces = frame->u.worker_register.namespaces;
+	registration.record.task_queue = frame->u.worker_register.task_queue;
+	registration.record.node = frame->u.worker_register.node;
+	registration.record.activity_types = frame->u.worker_register.activity_types;
+	registration.record.identity = frame->u.worker_register.identity;
+	registration.record.max_concurrent = frame->u.worker_register.has_capacity ?
 	    frame->u.worker_register.max_concurrent : c->conf->default_capacity;
-	registration->is_ready = frame->u.worker_register.has_capacity ||
+	registration.is_ready = frame->u.worker_register.has_capacity ||
 	    c->conf->first_push_delay_ns == 0;
-	if (registration->record.max_concurrent > c->conf->max_pushes)
-		snprintf(reason, sizeof reason,
+	if (registration.record.max_concurrent > c->conf->max_pushes)
+		snprintf(registration.reason, sizeof registration.reason,
 		    "max_concurrent %u is beyond limits pushes_per_connection (%u)",
-		    registration->record.max_concurrent, c->conf->max_pushes);
-	else if (worker_check_names(&registration->record, reason, sizeof reason) == 0) {
-		intent = turn_add(c, INTENT_REGISTER);
-		if (intent != NULL)
-			intent->owned = registration;
-		else
-			free(registration);
-		turn_apply(c);
+		    registration.record.max_concurrent, c->conf->max_pushes);
+	else
+		worker_check_names(c, &registration.record, registration.reason,
+		    sizeof registration.reason);
+	if (c->conf->notifier_module != NULL)
+		registration_add(c, &registration);
+	else if (registration.reason[0] != '\0')
+		worker_acknowledge(c, registration.reason);
+	else if ((owned = malloc(sizeof *owned)) == NULL)
+		connection_end(c, ROLE_EXIT_SYSTEM, "out of memory for a registration");
+	else {
+		*owned = registration;
+		worker_register(c, owned);
+	}
+}
+
+void
+worker_register(struct connection *c, struct registration *registration)
+{
+	struct intent *intent;
+
+	/* By itself: it moves the rows that others in a turn settle. */
+	turn_apply(c);
+	intent = turn_add(c, INTENT_REGISTER);
+	if (intent == NULL) {
+		free(registration);
 		return;
 	}
-	free(registration);
-	worker_acknowledge(c, reason);
+	intent->owned = registration;
+	turn_apply(c);
 }
 
 int
 worker_apply_register(struct connection *c, struct state_txn *txn, struct intent *intent)
 {
-	struct worker_registration *registration = intent->owned;
+	struct registration *registration = intent->owned;
 	int rc;
 
 	workers_pools_free(&registration->pools);
-	if (state_is_tight(txn))
+	/* One that the notifier has accepted had its room promised. */
+	if (registration->id == 0 && state_is_tight(txn))
 		return ERR_FULL;
 	rc = workers_register(txn, c->peer->conn_id, c->context->slot, registration->is_ready,
 	    &registration->record, &registration->pools);
@@ -179,11 +194,17 @@ worker_set_title(const struct connection *c, const struct record_registration *r
 void
 worker_done_register(struct connection *c, struct intent *intent)
 {
-	struct worker_registration *registration = intent->owned;
+	struct registration *registration = intent->owned;
 	const struct frame_view *identity = &registration->record.identity;
+	struct intent *discard;
 
 	if (intent->result != 0) {
 		workers_pools_free(&registration->pools);
+		if (registration->id != 0 && (discard = turn_add(c, INTENT_DISCARD)) != NULL) {
+			/* The notifier knows this one instead of the last one. */
+			discard->correlation = registration->id;
+			worker_forget(c);
+		}
 		worker_acknowledge(c, intent->text);
 		return;
 	}
@@ -198,6 +219,16 @@ worker_done_register(struct connection *c, struct intent *intent)
 	    clock_now_ns() + c->conf->first_push_delay_ns;
 	worker_set_title(c, &registration->record);
 	worker_acknowledge(c, NULL);
+}
+
+void
+worker_forget(struct connection *c)
+{
+	workers_pools_free(&c->pools);
+	c->is_worker = 0;
+	c->is_holding = 0;
+	c->ready_at_ns = INT64_MAX;
+	process_set_title("%llu %s", (unsigned long long)c->peer->conn_id, c->peer->address);
 }
 
 void

@@ -16,7 +16,9 @@
 #include "state/inbox.h"
 #include "state/pending.h"
 #include "state/pool.h"
+#include "state/inbox.h"
 #include "state/pushes.h"
+#include "state/registrations.h"
 #include "state/workers.h"
 
 static int violations;
@@ -101,6 +103,26 @@ check_conversation(void *arg, uint64_t conn_id, uint64_t id,
 	if (connections_exists(txn, conn_id) != 0)
 		violation("conversation %llu of %llu: no such connection",
 		    (unsigned long long)id, (unsigned long long)conn_id);
+	return 0;
+}
+
+/* The last connection that has one in force. */
+static uint64_t registered;
+
+static int
+check_registration(void *arg, uint64_t conn_id, uint64_t id, enum registrations_phase phase)
+{
+	(void)arg;
+	/* What is due outlives its connection. */
+	if (phase != REGISTRATIONS_DUE && connections_exists(txn, conn_id) != 0)
+		violation("registration %llu of %llu: no such connection",
+		    (unsigned long long)id, (unsigned long long)conn_id);
+	if (phase != REGISTRATIONS_ACCEPTED && phase != REGISTRATIONS_WITHDRAWN)
+		return 0;
+	if (registered == conn_id)
+		violation("connection %llu has two registrations in force",
+		    (unsigned long long)conn_id);
+	registered = conn_id;
 	return 0;
 }
 
@@ -209,6 +231,7 @@ main(int argc, char **argv)
 	pushes_each(txn, check_push, NULL);
 	state_each_owner(txn, STATE_INBOX, check_inbox, NULL);
 	conversations_each(txn, check_conversation, NULL);
+	registrations_each(txn, check_registration, NULL);
 	pool_each(txn, check_pool, NULL);
 	if (pool_rows != state_count(txn, STATE_POOL))
 		violation("pool has %llu rows, %llu of them in known pools",
