@@ -31,9 +31,6 @@
 #include "state/registrations.h"
 
 #define NOTIFIER_REASON_SIZE	512
-/* Lost calls are told in the log, but not ten thousand of them. */
-#define NOTIFIER_LOG_BURST	10
-#define NOTIFIER_LOG_WINDOW_NS	(10 * CLOCK_SECOND)
 
 static const struct liminal_notifier *notifier_functions;
 
@@ -69,16 +66,12 @@ notifier_start(struct module *m, const void *symbol, struct err *err)
 	return 0;
 }
 
+/* The master has told of the end itself. */
 static void
 notifier_log_lost(const struct inbox_entry *what, const char *call, const char *meaning)
 {
-	static struct log_limit limit;
-	unsigned held;
-
-	if (log_limit_allows(&limit, NOTIFIER_LOG_BURST, NOTIFIER_LOG_WINDOW_NS, &held))
-		log_warnx("notifier call=%s conn=%llu did not return: the module crashed, or took "
-		    "longer than notifier timeout; counts as %s (%u more)", call,
-		    (unsigned long long)what->conn_id, meaning, held);
+	log_info("notifier call=%s conn=%llu did not return: counts as %s", call,
+	    (unsigned long long)what->conn_id, meaning);
 }
 
 /* The texts of a vec(string), NUL-terminated, in one block to be freed. */
