@@ -3,7 +3,7 @@
 # that it accepted, once. What a killed notifier was in the middle of counts as said in
 # liminal/notifier.h, and its successor's log names it. (C3, C4)
 #
-# LIMINAL_KILLS: how many (default 300). LIMINAL_SEED: repeats a choice of victims.
+# LIMINAL_KILLS: how many (default 150). LIMINAL_SEED: repeats a choice of victims.
 use v5.36;
 use FindBin;
 use lib "$FindBin::Bin/../tools";
@@ -12,7 +12,7 @@ use Time::HiRes 'usleep';
 use Liminal;
 use Liminal::Wire;
 
-my $KILLS = $ENV{LIMINAL_KILLS} || 300;
+my $KILLS = $ENV{LIMINAL_KILLS} || 150;
 my $SEED = $ENV{LIMINAL_SEED} || time;
 my $MODULES = ($ENV{LIMINAL_BUILD} // 'build') . '/t/modules';
 note "LIMINAL_KILLS=$KILLS LIMINAL_SEED=$SEED";
