@@ -453,7 +453,8 @@ void	tap_continue(struct connection *c);
 int64_t	tap_next_deadline(struct connection *c);
 void	tap_expire(struct connection *c, int64_t now_ns);
 
-/* What the master needs to replace a notifier that was killed, beyond its timeout. */
-#define NOTIFIER_GRACE_NS	INT64_C(500000000)
+/* What the master may take to replace a notifier that was killed, beyond its timeout: its longest
+ * pause is half of this. */
+#define NOTIFIER_GRACE_NS	INT64_C(1000000000)
 
 #endif

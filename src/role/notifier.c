@@ -33,6 +33,7 @@
 #define NOTIFIER_REASON_SIZE	512
 
 static const struct liminal_notifier *notifier_functions;
+static const char **notifier_argv;	/* not freed: the module may keep it */
 
 /* One question about a registration, from its entry to its answer. */
 struct notifier_question {
@@ -47,18 +48,16 @@ struct notifier_question {
 static int
 notifier_start(struct module *m, const void *symbol, struct err *err)
 {
-	const char **argv;
 	unsigned i;
 	int status;
 
 	notifier_functions = symbol;
-	/* Not freed: the module may keep it. */
-	if ((argv = calloc(m->args->n + 1, sizeof *argv)) == NULL)
+	if ((notifier_argv = calloc(m->args->n + 1, sizeof *notifier_argv)) == NULL)
 		return err_set(err, ERR_NOMEM, "out of memory");
 	for (i = 0; i < m->args->n; i++)
-		argv[i] = m->args->texts[i];
+		notifier_argv[i] = m->args->texts[i];
 	if (notifier_functions->init != NULL &&
-	    (status = notifier_functions->init((int)m->args->n, argv)) != 0)
+	    (status = notifier_functions->init((int)m->args->n, notifier_argv)) != 0)
 		return err_set(err, ERR_INVALID, "notifier module %s: its init failed with %d",
 		    m->path, status);
 	atomic_store(&m->mine->entries, BOARD_ENTRY_KNOWN |

@@ -15,11 +15,12 @@ my $HOOK = <<~'SH';
 	#!/bin/sh
 	dir=${0%/*}
 	out=$dir/event.$$
+	ls /proc/$$/fd > "$out.fds"
 	{
 		echo "args: $*"
 		env | grep ^LIMINAL_ | sort
 		echo "stdin: $(test "$3" = deaf || test "$4" = deaf || head -c 200000 | wc -c)"
-		ls -l /proc/$$/fd | sed -n 's/.* \([0-9]*\) -> .*/fd \1/p' | sort | tr '\n' ' '
+		sed 's/^/fd /' "$out.fds"
 	} > "$out"
 	mv "$out" "$dir/$2-$3"
 	case $2,$LIMINAL_IDENTITY in
