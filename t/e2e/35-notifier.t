@@ -7,7 +7,7 @@ use Test::More;
 use Liminal;
 use Liminal::Wire;
 
-my $MODULES = ($ENV{LIMINAL_BUILD} // 'build') . '/t/modules';
+my $MODULES = $ENV{LIMINAL_MODULES} || 'build/t/modules';
 my $TIMEOUT = 0.4;
 
 sub conf ($module, $args = '"%D/calls"', $more = '') {

@@ -7,8 +7,8 @@ use Test::More;
 use Liminal;
 use Liminal::Wire;
 
-my $BUILD = $ENV{LIMINAL_BUILD} // 'build';
-my $EXEC = "$BUILD/notifier/exec.so";
+my $MODULES = $ENV{LIMINAL_MODULES} || 'build/t/modules';
+my $EXEC = Liminal::Daemon->program =~ s{[^/]*$}{notifier/exec.so}r;
 
 # Writes down what it gets, then does what the worker's identity says.
 my $HOOK = <<~'SH';
@@ -136,7 +136,7 @@ for (['no program', '"--tap=x"', qr/has no program/], ['a relative path', '"hook
 {
 	note '-- the example';
 	my $d = Liminal::Daemon->prepare(name => 'allowlist', files => { list => "# workers\nann\nbob # the builder\n" },
-	    conf => qq[notifier { module = "$BUILD/t/modules/notifier-allowlist.so" args = { "%D/list" } }\n]);
+	    conf => qq[notifier { module = "$MODULES/notifier-allowlist.so" args = { "%D/list" } }\n]);
 	$d->run->wait_ready;
 	$d->worker(name => 'ann');
 	rejected($d, 'eve', "worker 'eve' is not on the list", 'not listed');

@@ -14,7 +14,7 @@ use Liminal::Wire;
 
 my $KILLS = $ENV{LIMINAL_KILLS} || 150;
 my $SEED = $ENV{LIMINAL_SEED} || time;
-my $MODULES = ($ENV{LIMINAL_BUILD} // 'build') . '/t/modules';
+my $MODULES = $ENV{LIMINAL_MODULES} || 'build/t/modules';
 note "LIMINAL_KILLS=$KILLS LIMINAL_SEED=$SEED";
 srand $SEED;
 

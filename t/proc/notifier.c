@@ -15,12 +15,12 @@ static char *args[1];
 static void
 setup(void)
 {
-	const char *build = getenv("LIMINAL_BUILD");
+	const char *modules = getenv("LIMINAL_MODULES");
 	struct state_txn *txn;
 
 	fixture_init();
-	snprintf(module_path, sizeof module_path, "%s/t/modules/notifier_script.so",
-	    build != NULL ? build : "build");
+	snprintf(module_path, sizeof module_path, "%s/notifier_script.so",
+	    modules != NULL ? modules : "build/t/modules");
 	snprintf(calls_path, sizeof calls_path, "%s/calls", fixture_dir);
 	args[0] = calls_path;
 	memset(&conf, 0, sizeof conf);
