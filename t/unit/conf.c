@@ -228,7 +228,7 @@ Test(conf, cases_of_t_conf)
 }
 
 #define EXAMPLE_PROGRAM	"/usr/local/libexec/upper"
-#define EXAMPLE_MODULE	"/usr/local/lib/liminald/notifier/exec.so"
+#define EXAMPLE_MODULE	"/usr/local/lib/liminal/exec.so"
 
 /* The example that is installed: good as it is, and good with each key switched on. It then
  * says what the defaults say, and has each key. */
