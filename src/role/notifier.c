@@ -33,7 +33,8 @@
 #define NOTIFIER_REASON_SIZE	512
 
 static const struct liminal_notifier *notifier_functions;
-static const char **notifier_argv;	/* not freed: the module may keep it */
+/* Not freed, since the module may keep it; volatile, so that a look for leaks finds it here. */
+static const char **volatile notifier_argv;
 
 /* One question about a registration, from its entry to its answer. */
 struct notifier_question {
