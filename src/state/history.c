@@ -133,7 +133,7 @@ history_where(struct state_txn *txn, const struct frame_view *workflow,
 		if ((rc = history_outcome_next(&row, out, &found)) != 0)
 			break;
 		if (found.len == channel->len && memcmp(found.data, channel->data, found.len) == 0)
-			return keep_age_ns > 0 && clock_realtime_ns() - out->at_ns > keep_age_ns ?
+			return history_is_old(out->at_ns, clock_realtime_ns(), keep_age_ns) ?
 			    ERR_NOTFOUND : 0;
 	}
 	return rc;

@@ -63,6 +63,13 @@ int	history_where(struct state_txn *txn, const struct frame_view *workflow,
 	    const struct frame_view *channel, uint64_t ordinal, int64_t keep_age_ns,
 	    struct history_outcome *out);
 
+/* 1 if what happened at AT_NS, whatever a row says there, is older than KEEP_AGE_NS (0: never). */
+static inline int
+history_is_old(int64_t at_ns, int64_t now_ns, int64_t keep_age_ns)
+{
+	return keep_age_ns > 0 && at_ns < now_ns - keep_age_ns;
+}
+
 /* open: conn id, request. The workflow id follows the row. */
 struct history_open {
 	uint16_t version;

@@ -518,14 +518,13 @@ history_is_kept(struct history_writer *writer, const struct history_closed *clos
 {
 	int64_t slack_ns = is_lazy ? HISTORY_TRIM_SLACK * CLOCK_MS : 0;
 
+	if (history_is_old(closed->at_ns, writer->now_ns - slack_ns, writer->keep_age_ns))
+		return 0;
 	*next_ns = INT64_MAX;
 	if (history_excess(writer) > (is_lazy ? HISTORY_TRIM_SLACK : 0))
 		return 0;
-	if (writer->keep_age_ns > 0) {
-		if (writer->now_ns - closed->at_ns > writer->keep_age_ns + slack_ns)
-			return 0;
+	if (writer->keep_age_ns > 0 && closed->at_ns < INT64_MAX - writer->keep_age_ns)
 		*next_ns = closed->at_ns + writer->keep_age_ns + 1;
-	}
 	if (history_excess(writer) > 0)
 		*next_ns = writer->now_ns;
 	return 1;
