@@ -174,6 +174,26 @@ env_learn_sizes(struct state *state)
 	return 0;
 }
 
+/* Make the file as long as its pages say, so that what was cut off reads as corrupt and does not
+ * end the reader with SIGBUS. */
+static int
+env_complete_file(struct state *state)
+{
+	MDB_envinfo info;
+	uint64_t bytes;
+	struct stat st;
+	int fd, rc;
+
+	if ((rc = mdb_env_info(state->mdb, &info)) != 0 ||
+	    (rc = mdb_env_get_fd(state->mdb, &fd)) != 0)
+		return rc;
+	bytes = ((uint64_t)info.me_last_pgno + 1) * state->page_size;
+	if (fstat(fd, &st) == 0 &&
+	    ((uint64_t)st.st_size >= bytes || ftruncate(fd, (off_t)bytes) == 0))
+		return 0;
+	return errno;
+}
+
 int
 env_open(struct state **out, const struct env_kind *kind, const char *path,
     const struct env_options *options, struct wake *wake, struct err *err)
@@ -191,9 +211,11 @@ env_open(struct state **out, const struct env_kind *kind, const char *path,
 		state->tables[i] = ENV_NO_TABLE;
 	rc = env_open_handle(state, kind, path, options);
 	if (rc == 0)
-		rc = env_open_tables(state, kind, options->may_create);
-	if (rc == 0)
 		rc = env_learn_sizes(state);
+	if (rc == 0 && options->may_create)
+		rc = env_complete_file(state);
+	if (rc == 0)
+		rc = env_open_tables(state, kind, options->may_create);
 	if (rc != 0) {
 		rc = err_set(err, env_fail(state, rc), "%s: cannot open the %s in %s: %s",
 		    kind->setting, kind->name, path, mdb_strerror(rc));
@@ -369,24 +391,6 @@ env_last_page(struct state *state, uint64_t *page)
 		return env_fail(state, rc);
 	*page = info.me_last_pgno;
 	return 0;
-}
-
-int
-env_complete_file(struct state *state)
-{
-	uint64_t last = 0, bytes;
-	struct stat st;
-	int fd, rc;
-
-	if ((rc = env_last_page(state, &last)) != 0)
-		return rc;
-	bytes = (last + 1) * state->page_size;
-	if ((rc = mdb_env_get_fd(state->mdb, &fd)) != 0)
-		return env_fail(state, rc);
-	if (fstat(fd, &st) == 0 &&
-	    ((uint64_t)st.st_size >= bytes || ftruncate(fd, (off_t)bytes) == 0))
-		return 0;
-	return env_fail(state, errno);
 }
 
 int

@@ -82,8 +82,4 @@ void	env_abort(struct state_txn *txn);
 int	env_last_page(struct state *state, uint64_t *page);
 uint64_t env_free_pages(struct state *state);
 
-/* Make the file as long as its pages say, so that what was cut off reads as corrupt and does not
- * end the reader with SIGBUS. 0 or ERR_SYSTEM. */
-int	env_complete_file(struct state *state);
-
 #endif

@@ -48,8 +48,6 @@ store_check_writing(struct state *store)
 	struct state_txn *txn;
 	int rc;
 
-	if ((rc = env_complete_file(store)) != 0)
-		return rc;
 	if ((rc = state_begin_write(store, &txn)) != 0)
 		return rc;
 	rc = state_put(txn, STORE_META, STORE_CHECK_KEY, sizeof STORE_CHECK_KEY - 1, &one,
