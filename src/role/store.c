@@ -52,6 +52,8 @@
 #define RECORDER_STATE_TRIES	100
 #define RECORDER_STATE_WAIT_US	100000
 
+#define RECORDER_ADVICE		"; dispatch record_keep and record_keep_age say what it keeps"
+
 #define RECORDER_INBOX		INBOX_SERVICE(BOARD_STORE)
 
 struct recorder_row { uint64_t id; size_t len; };
@@ -319,12 +321,11 @@ recorder_judge(struct recorder *r, int is_tight)
 
 	if (is_tight) {
 		recorder_set_fault(r, FRAME_REASON_PRESSURE,
-		    "the store is nearly full; dispatch record_keep and record_keep_age "
-		    "say how much it keeps");
+		    "the store is nearly full" RECORDER_ADVICE);
 	} else if (r->fault[0] != '\0' || now - r->disk_looked_ns >= RECORDER_DISK_LOOK_NS) {
 		if (recorder_disk_is_full(r))
 			recorder_set_fault(r, FRAME_REASON_PRESSURE,
-			    "the disk is nearly full");
+			    "nearly no space is left on the disk");
 		else if (r->fault[0] != '\0') {
 			log_info("dispatch record: it can be written again");
 			r->fault[0] = '\0';
@@ -337,11 +338,16 @@ recorder_judge(struct recorder *r, int is_tight)
 static int
 recorder_refuse(struct recorder *r, int rc)
 {
-	int is_full = recorder_disk_is_full(r) || rc == ERR_FULL;
 	unsigned held;
 
-	recorder_set_fault(r, is_full ? FRAME_REASON_PRESSURE : FRAME_REASON_OTHER,
-	    rc == ERR_NOMEM ? "out of memory" : state_error_text(r->store));
+	/* LMDB's own words for a full disk are often others. */
+	if (recorder_disk_is_full(r))
+		recorder_set_fault(r, FRAME_REASON_PRESSURE, "no space is left on the disk");
+	else if (rc == ERR_FULL)
+		recorder_set_fault(r, FRAME_REASON_PRESSURE, "the store is full" RECORDER_ADVICE);
+	else
+		recorder_set_fault(r, FRAME_REASON_OTHER, rc == ERR_NOMEM ? "out of memory" :
+		    state_error_text(r->store));
 	if ((rc = recorder_each_row(r, recorder_refuse_entry)) != 0)
 		return rc;
 	r->has_lost |= r->is_draining && (r->n_steps > 0 || r->n_answers > 0);
@@ -511,7 +517,9 @@ recorder_epoch(struct recorder *r, uint64_t *epoch)
 	struct state_txn *txn;
 	int rc;
 
-	if ((rc = state_begin_read(r->state, &txn)) != 0)
+	/* When the last store process died in the last instructions of a commit, readers are one
+	 * commit behind until somebody writes: what it has answered would be answered again. */
+	if ((rc = state_begin_write(r->state, &txn)) != 0)
 		return rc;
 	rc = state_epoch(txn, epoch);
 	state_abort(txn);
