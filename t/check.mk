@@ -49,10 +49,10 @@ $(B)/t/modules/%.so: contrib/examples/%.c $(MODULE_H)
 	@echo "CC $@"
 	@$(MODULE_CC) -o $@ $<
 
-$(B)/check-state: t/tools/check_state.c $(LIB_OBJ)
+$(B)/check-state: t/tools/check_state.c t/tools/check_store.c $(LIB_OBJ)
 	@mkdir -p $(@D)
 	@echo "CC $@"
-	@$(CC) $(CPPFLAGS) $(ALL_CFLAGS) -o $@ $< $(LIB_OBJ) $(LIBS) $(ALL_LDFLAGS)
+	@$(CC) $(CPPFLAGS) -It $(ALL_CFLAGS) -o $@ $^ $(LIBS) $(ALL_LDFLAGS)
 
 $(B)/write-history: t/tools/write_history.c $(LIB_OBJ)
 	@mkdir -p $(@D)

@@ -435,6 +435,7 @@ Test(store_kill, killed_at_any_moment_it_neither_loses_nor_repeats)
 		cr_assert(eq(int, reap_feeder(i), 0));
 	cr_assert(eq(int, drain_store(), ROLE_EXIT_OK));
 	cr_assert(eq(u64, rows_in(STATE_INBOX), 0));
+	cr_assert(eq(int, store_check(), 0));
 	counted = check_record();
 	fprintf(stderr, "# %u kills: %llu steps, %llu dispatches closed, %llu answered "
 	    "(%llu again)\n", kills, (unsigned long long)counted.steps,

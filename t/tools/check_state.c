@@ -2,14 +2,15 @@
  * check-state: reads a state environment and verifies every rule that must hold between any two
  * transactions. For tests; also of use on a live daemon, whose rules hold at all times.
  *
- *	check-state RUNTIME_DIR [empty]
+ *	check-state [-s PERSIST_DIR] [RUNTIME_DIR [empty]]
  *
- * With "empty", nothing but counters may be left. Prints each violation; exit 0 when
- * there is none, 1 when there is, 2 when the state cannot be read.
+ * With "empty", nothing but counters may be left. With -s the store is checked as well. Prints
+ * each violation; exit 0 when there is none, 1 when there is, 2 when something cannot be read.
  */
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "state/connections.h"
 #include "state/conversations.h"
@@ -20,6 +21,7 @@
 #include "state/pushes.h"
 #include "state/registrations.h"
 #include "state/workers.h"
+#include "tools/check_store.h"
 
 static int violations;
 static struct state_txn *txn;
@@ -209,23 +211,20 @@ check_empty(void)
 	pool_each(txn, check_any_pool, NULL);
 }
 
-int
-main(int argc, char **argv)
+/* The violations in RUNTIME_DIR, or -1. */
+static int
+check_state(const char *runtime_dir, int is_empty)
 {
 	struct state *state;
 	struct err err;
 
-	if (argc < 2 || argc > 3 || (argc == 3 && strcmp(argv[2], "empty") != 0)) {
-		fprintf(stderr, "usage: check-state RUNTIME_DIR [empty]\n");
-		return 2;
-	}
-	if (state_open_readonly(&state, argv[1], &err) != 0) {
+	if (state_open_readonly(&state, runtime_dir, &err) != 0) {
 		fprintf(stderr, "check-state: %s\n", err.text);
-		return 2;
+		return -1;
 	}
 	if (state_begin_read(state, &txn) != 0) {
 		fprintf(stderr, "check-state: %s\n", state_error_text(state));
-		return 2;
+		return -1;
 	}
 	workers_each(txn, check_worker, NULL);
 	pushes_each(txn, check_push, NULL);
@@ -245,9 +244,32 @@ main(int argc, char **argv)
 		violation("pending has %llu rows, the awaiters' lists %llu",
 		    (unsigned long long)state_count(txn, STATE_PENDING),
 		    (unsigned long long)pending_count_queued(txn));
-	if (argc == 3)
+	if (is_empty)
 		check_empty();
 	state_abort(txn);
 	state_close(state);
-	return violations > 0;
+	return violations;
+}
+
+int
+main(int argc, char **argv)
+{
+	const char *persist_dir = NULL;
+	int option, state = 0, store = 0;
+
+	while ((option = getopt(argc, argv, "s:")) == 's')
+		persist_dir = optarg;
+	argc -= optind;
+	argv += optind;
+	if (option != -1 || argc > 2 || (argc == 2 && strcmp(argv[1], "empty") != 0) ||
+	    (argc == 0 && persist_dir == NULL)) {
+		fprintf(stderr,
+		    "usage: check-state [-s PERSIST_DIR] [RUNTIME_DIR [empty]]\n");
+		return 2;
+	}
+	if (argc > 0)
+		state = check_state(argv[0], argc == 2);
+	if (persist_dir != NULL)
+		store = check_store(persist_dir);
+	return state < 0 || store < 0 ? 2 : state > 0 || store > 0;
 }

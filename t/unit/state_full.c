@@ -81,7 +81,7 @@ full_teardown(void)
 	if (is_small)
 		umount2(fixture_dir, MNT_DETACH);
 	fixture_remove_dir();
-	cr_assert(eq(int, rules, 0));
+	fixture_must_be_kept(rules);
 }
 
 /* A skipped test has no teardown. */

@@ -44,6 +44,13 @@ store_reopen(void)
 	cr_assert(eq(int, store_open(&store_env, store_dir, &err), 0), "%s", err.text);
 }
 
+/* The rules, as they must hold between any two transactions. */
+static inline int
+store_check(void)
+{
+	return fixture_run_check("-s", store_dir);
+}
+
 /* As .init of a suite. */
 static inline void
 store_init(void)
