@@ -435,7 +435,9 @@ recorder_turn(struct recorder *r)
 		if ((rc = recorder_refuse(r, rc)) != 0)
 			return rc;
 	}
-	return recorder_finish(r);
+	if ((rc = recorder_finish(r)) == 0 && r->fault[0] == '\0')
+		store_grow_ahead(r->store);	/* while nobody waits for it */
+	return rc;
 }
 
 /* The loop. */

@@ -394,6 +394,33 @@ env_last_page(struct state *state, uint64_t *page)
 }
 
 int
+env_grow_ahead(struct state *state, size_t ahead, size_t chunk)
+{
+	uint64_t last = 0, end;
+	struct stat st;
+	void *zeros;
+	ssize_t n;
+	int fd, rc;
+
+	if ((rc = env_last_page(state, &last)) != 0)
+		return rc;
+	if ((rc = mdb_env_get_fd(state->mdb, &fd)) != 0)
+		return env_fail(state, rc);
+	if (fstat(fd, &st) != 0)
+		return env_fail(state, errno);
+	end = (last + 1) * state->page_size + ahead;
+	if ((uint64_t)st.st_size >= end || end > state->map_bytes)
+		return 0;
+	if ((zeros = calloc(1, chunk)) == NULL)
+		return ERR_NOMEM;
+	/* Dying here leaves a longer file: what is behind the last page means nothing. */
+	n = pwrite(fd, zeros, chunk, st.st_size);
+	rc = n > 0 ? 1 : env_fail(state, errno);
+	free(zeros);
+	return rc;
+}
+
+int
 state_get(struct state_txn *txn, enum state_table table, const void *key, size_t key_len,
     struct state_view *row)
 {

@@ -82,4 +82,11 @@ void	env_abort(struct state_txn *txn);
 int	env_last_page(struct state *state, uint64_t *page);
 uint64_t env_free_pages(struct state *state);
 
+/*
+ * Write zeros behind the last page, one CHUNK at most, until AHEAD bytes are there: a commit into
+ * blocks that the file has already is a third shorter than one that makes it grow. For the
+ * only writer, outside of a transaction. 1: written, 0: enough is there, or a code.
+ */
+int	env_grow_ahead(struct state *state, size_t ahead, size_t chunk);
+
 #endif

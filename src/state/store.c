@@ -16,6 +16,11 @@
 /* Reader slots beyond one per connection: the store process, onlookers. */
 #define STORE_EXTRA_READERS	64
 
+/* How far the file is ahead of what is in it: a fraction of that, so that a small store stays small. */
+#define STORE_AHEAD_DIVISOR	4
+#define STORE_AHEAD_MAX		((size_t)16 << 20)
+#define STORE_AHEAD_CHUNK	((size_t)256 << 10)
+
 #define STORE_CHECK_KEY		"started"
 
 static const struct env_kind store_kind = {
@@ -112,4 +117,17 @@ int
 store_open_readonly(struct state **store, const char *persist_dir, struct err *err)
 {
 	return store_open_existing(store, persist_dir, 1, err);
+}
+
+void
+store_grow_ahead(struct state *store)
+{
+	uint64_t last = 0;
+	size_t ahead;
+
+	if (env_last_page(store, &last) != 0)
+		return;
+	ahead = (size_t)last * store->page_size / STORE_AHEAD_DIVISOR;
+	(void)env_grow_ahead(store, ahead < STORE_AHEAD_MAX ? ahead : STORE_AHEAD_MAX,
+	    STORE_AHEAD_CHUNK);
 }
