@@ -7,6 +7,8 @@
 
 #include "liminal/dump.h"
 #include "state/counters.h"
+#include "state/history.h"
+#include "state/registrations.h"
 #include "state/workers.h"
 
 /* The N-th number of a key. */
@@ -451,6 +453,64 @@ dump_show_counter(struct listing *listing, const struct dump_item *item, int64_t
 	listing_number(listing, "value", item->u.counter);
 }
 
+/* ---- registrations, operations ---- */
+
+static int
+dump_copy_asked(struct state_txn *txn, const struct state_view *key, const struct state_view *row,
+    void *arg)
+{
+	struct dump_item *item = arg;
+	enum registrations_phase phase;
+	int rc;
+
+	if (!dump_take(item, key, row, 2))
+		return 0;
+	rc = registrations_get(txn, dump_key(item, 0), dump_key(item, 1), &phase, NULL, NULL);
+	if (rc == 0)
+		item->u.counter = (uint64_t)phase;
+	return dump_judge(item, rc);
+}
+
+static void
+dump_show_asked(struct listing *listing, const struct dump_item *item, int64_t now_ns)
+{
+	static const char *const phases[] = {
+		[REGISTRATIONS_ASKED] = "asked", [REGISTRATIONS_ACCEPTED] = "accepted",
+		[REGISTRATIONS_WITHDRAWN] = "withdrawn", [REGISTRATIONS_DUE] = "due",
+	};
+
+	(void)now_ns;
+	listing_number(listing, "conn_id", dump_key(item, 0));
+	listing_number(listing, "registration", dump_key(item, 1));
+	listing_string(listing, "phase", phases[item->u.counter]);
+}
+
+static int
+dump_copy_operations(struct state_txn *txn, const struct state_view *key,
+    const struct state_view *row, void *arg)
+{
+	struct dump_item *item = arg;
+	struct history_step step;
+	int rc;
+
+	(void)txn;
+	if (!dump_take(item, key, row, 2))
+		return 0;
+	rc = history_step_unpack(row->data, row->len, &step);
+	if (rc == 0)
+		rc = buf_append(&item->text, step.workflow_id.data, step.workflow_id.len);
+	return dump_judge(item, rc);
+}
+
+static void
+dump_show_operations(struct listing *listing, const struct dump_item *item, int64_t now_ns)
+{
+	(void)now_ns;
+	listing_number(listing, "conn_id", dump_key(item, 0));
+	listing_number(listing, "request", dump_key(item, 1));
+	listing_text(listing, "workflow_id", buf_head(&item->text), buf_len(&item->text));
+}
+
 const struct dump_table dump_tables[STATE_N_TABLES] = {
 	[STATE_CONNECTIONS] = { dump_copy_connection, dump_show_connection },
 	[STATE_WORKERS] = { dump_copy_worker, dump_show_worker },
@@ -463,6 +523,6 @@ const struct dump_table dump_tables[STATE_N_TABLES] = {
 	[STATE_CHANNELS] = { dump_copy_raw, NULL },
 	[STATE_MESSAGES] = { dump_copy_raw, NULL },
 	[STATE_SUBSCRIPTIONS] = { dump_copy_raw, NULL },
-	[STATE_REGISTRATIONS] = { dump_copy_raw, NULL },
-	[STATE_OPERATIONS] = { dump_copy_raw, NULL },
+	[STATE_REGISTRATIONS] = { dump_copy_asked, dump_show_asked },
+	[STATE_OPERATIONS] = { dump_copy_operations, dump_show_operations },
 };

@@ -111,6 +111,21 @@ check_conversation(void *arg, uint64_t conn_id, uint64_t id,
 /* The last connection that has one in force. */
 static uint64_t registered;
 
+/* A dispatch that has begun, and whose caller's end will hand it to the store. */
+static int
+check_operations(void *arg, uint64_t conn_id)
+{
+	struct connections_row row;
+
+	(void)arg;
+	if (connections_get(txn, conn_id, &row) != 0)
+		violation("operations of %llu: no such connection", (unsigned long long)conn_id);
+	else if (!row.has_history)
+		violation("operations of %llu: it is not marked as recorded",
+		    (unsigned long long)conn_id);
+	return 0;
+}
+
 static int
 check_registration(void *arg, uint64_t conn_id, uint64_t id, enum registrations_phase phase)
 {
@@ -231,6 +246,7 @@ check_state(const char *runtime_dir, int is_empty)
 	state_each_owner(txn, STATE_INBOX, check_inbox, NULL);
 	conversations_each(txn, check_conversation, NULL);
 	registrations_each(txn, check_registration, NULL);
+	state_each_owner(txn, STATE_OPERATIONS, check_operations, NULL);
 	pool_each(txn, check_pool, NULL);
 	if (pool_rows != state_count(txn, STATE_POOL))
 		violation("pool has %llu rows, %llu of them in known pools",

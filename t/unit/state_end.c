@@ -1,4 +1,5 @@
 /* end: the close path leaves nothing, tells everybody, and may be walked again. */
+#include "state/operations.h"
 #include "unit/state_fixture.h"
 
 static void
@@ -277,4 +278,48 @@ Test(state_end, conversations_are_put_changed_and_deleted)
 	cr_assert(eq(u64, state_count(txn, STATE_CONVERSATIONS), 1));
 	cr_assert(eq(int, conversations_del_all(txn, 3), 0));
 	commit(txn);
+}
+
+struct for_store { char kinds[16]; uint64_t requests[16]; unsigned n; };
+
+static int
+note_for_store(void *arg, const struct inbox_entry *entry, const void *body)
+{
+	struct for_store *found = arg;
+
+	cr_assert(eq(u64, entry->conn_id, 2));
+	if (entry->kind == INBOX_OPERATIONS)
+		cr_assert(zero(int, memcmp(body, "step", 4)));
+	found->kinds[found->n] = entry->kind == INBOX_OPERATIONS ? 'o' :
+	    entry->kind == INBOX_CALLER_ENDED ? 'e' : '?';
+	found->requests[found->n++] = entry->request;
+	return 0;
+}
+
+/* What a caller has kept back of the record goes to the store before the news of its end. */
+Test(state_end, hands_over_what_was_kept_back)
+{
+	struct for_store found = { .n = 0 };
+	struct state_txn *txn = write_begin();
+	unsigned rows;
+
+	cr_assert(zero(int, connections_mark_recorded(txn, 2)));
+	cr_assert(zero(int, connections_mark_recorded(txn, 3)));
+	cr_assert(zero(int, operations_put(txn, 2, 70, "step", 4)));
+	cr_assert(zero(int, operations_put(txn, 2, 7, "step", 4)));
+	cr_assert(zero(int, operations_put(txn, 3, 7, "other", 5)));
+	cr_assert(zero(int, operations_del(txn, 2, 8)), "one that is not there");
+	commit(txn);
+	txn = write_begin();
+	cr_assert(eq(int, end_connection(txn, 2, "gone"), 1));
+	commit(txn);
+
+	txn = read_begin();
+	cr_assert(zero(int, inbox_read(txn, INBOX_SERVICE(BOARD_STORE), 0, &rows, note_for_store,
+	    &found)));
+	cr_assert(zero(int, strcmp(found.kinds, "ooe")));
+	cr_assert(eq(u64, found.requests[0], 7));
+	cr_assert(eq(u64, found.requests[1], 70));
+	cr_assert(eq(u64, state_count(txn, STATE_OPERATIONS), 1), "another connection's stays");
+	state_abort(txn);
 }
