@@ -283,3 +283,52 @@ Test(store_env, a_full_map_refuses_and_what_is_forgotten_makes_room)
 	store_reopen();
 	cr_assert(ne(ptr, (void *)(uintptr_t)outcome("wf", request - 1), NULL));
 }
+
+static off_t
+file_size(void)
+{
+	char path[128];
+	struct stat st;
+
+	snprintf(path, sizeof path, "%s/store/data.mdb", store_dir);
+	cr_assert(zero(int, stat(path, &st)));
+	return st.st_size;
+}
+
+Test(store_env, its_file_grows_ahead_of_what_is_in_it_within_bounds)
+{
+	char large[64 * 1024] = "x";
+	struct state_txn *txn;
+	off_t before, after;
+	uint64_t key;
+
+	for (key = 1; key <= 64; key++) {
+		txn = store_begin();
+		cr_assert(zero(int, state_append(txn, STORE_HISTORY, &key, sizeof key, large,
+		    sizeof large)), "row %llu", (unsigned long long)key);
+		store_commit(txn);
+	}
+	before = file_size();
+	store_grow_ahead(store_env);
+	after = file_size();
+	cr_assert(lt(i64, before, after));
+	for (key = 0; key < 64; key++)
+		store_grow_ahead(store_env);
+	/* A quarter of what is in it, and less than a step more. */
+	cr_assert(lt(i64, file_size() - before, before / 4 + 512 * 1024));
+	after = file_size();
+
+	key = 1;
+	txn = store_begin();
+	cr_assert(eq(int, state_append(txn, STORE_HISTORY, &key, sizeof key, "y", 1), ERR_INVALID),
+	    "not behind the others");
+	cr_assert(zero(int, state_put(txn, STORE_HISTORY, &key, sizeof key, "y", 1)));
+	store_commit(txn);
+	cr_assert(eq(i64, file_size(), after), "a commit takes what is there");
+	state_close(store_env);
+	store_env = NULL;
+	store_reopen();
+	txn = store_look();
+	cr_assert(eq(u64, state_count(txn, STORE_HISTORY), 64));
+	state_abort(txn);
+}
