@@ -346,8 +346,12 @@ process_spawn(char *const *argv, char *const *envp, struct process_program *prog
 void
 process_signal_group(const struct process_program *program, int sig)
 {
-	if (program->pid > 1)
-		(void)kill(-program->pid, sig);
+	if (program->pid <= 1)
+		return;
+	(void)kill(-program->pid, sig);
+	/* It may have moved to another group. Not twice otherwise: a second TERM means more to some. */
+	if (getpgid(program->pid) != program->pid)
+		(void)kill(program->pid, sig);
 }
 
 void

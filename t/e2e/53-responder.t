@@ -449,6 +449,22 @@ sub peak_kb ($pid) { return (Liminal::Daemon::slurp("/proc/$pid/status") =~ /VmH
 }
 
 {
+	note '-- one that leaves its group';
+	my $d = Liminal::Daemon->start(name => 'escape', conf => $UPPER);
+	my $c = $d->client;
+	$c->open(1, 'upper');
+	my $pid = asked($c, 1, '!pid');
+	asked($c, 1, '!ignore');
+	my $heir = asked($c, 1, '!escape');
+	isnt asked($c, 1, '!group'), $pid, 'it is in another group';
+	$c->close_conversation(1);
+	await_gone($pid, 'it ends with its conversation all the same');
+	kill 'KILL', $heir;
+	$c->expect_quiet;
+	$d->finish;
+}
+
+{
 	note '-- many';
 	my $d = Liminal::Daemon->start(name => 'many', conf => $CAT);
 	$d->allow_log(qr/responder-crashed/);

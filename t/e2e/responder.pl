@@ -41,6 +41,7 @@ my %does = (
 	exit    => sub ($status) { exit $status },
 	signal  => sub ($name) { kill $name, $$; sleep 1000 },
 	ignore  => sub { $SIG{TERM} = 'IGNORE'; $::stubborn = 1; answer('ignoring') },
+	escape  => sub { my $pid = fork // die; if (!$pid) { setpgrp; close STDOUT; sleep 1000; exit } setpgrp $pid, $pid; setpgrp 0, $pid; answer($pid) },
 	child   => sub { my $pid = fork // die; if (!$pid) { close STDOUT; sleep 1000; exit } answer($pid) },
 	silence => sub { },
 	late    => sub ($seconds) { sleep $seconds; answer('late') },
