@@ -199,7 +199,7 @@ env_open(struct state **out, const struct env_kind *kind, const char *path,
     const struct env_options *options, struct wake *wake, struct err *err)
 {
 	struct state *state;
-	int rc, i;
+	int rc, code, i;
 
 	*out = NULL;
 	state = calloc(1, sizeof *state);
@@ -211,14 +211,19 @@ env_open(struct state **out, const struct env_kind *kind, const char *path,
 		state->tables[i] = ENV_NO_TABLE;
 	rc = env_open_handle(state, kind, path, options);
 	if (rc == 0)
+	if (rc == 0)
+		rc = mdb_env_set_userctx(state->mdb, state);
+	if (rc == 0)
 		rc = env_learn_sizes(state);
 	if (rc == 0 && options->may_create)
 		rc = env_complete_file(state);
 	if (rc == 0)
 		rc = env_open_tables(state, kind, options->may_create);
 	if (rc != 0) {
-		rc = err_set(err, env_fail(state, rc), "%s: cannot open the %s in %s: %s",
-		    kind->setting, kind->name, path, mdb_strerror(rc));
+		code = env_fail(state, rc);
+		rc = err_set(err, code, "%s: cannot open the %s in %s: %s%s", kind->setting,
+		    kind->name, path, mdb_strerror(rc),
+		    code == ERR_CORRUPT && kind->is_durable ? ENV_DAMAGED : "");
 		state_close(state);
 		return rc;
 	}
@@ -507,6 +512,12 @@ env_mdb_cursor(struct state_cursor *cursor)
 	return (MDB_cursor *)(void *)cursor;
 }
 
+static struct state *
+env_cursor_state(struct state_cursor *cursor)
+{
+	return mdb_env_get_userctx(mdb_txn_env(mdb_cursor_txn(env_mdb_cursor(cursor))));
+}
+
 static int
 env_cursor_move(struct state_cursor *cursor, MDB_val *k, MDB_cursor_op op,
     struct state_view *key, struct state_view *row)
@@ -515,10 +526,8 @@ env_cursor_move(struct state_cursor *cursor, MDB_val *k, MDB_cursor_op op,
 	int rc;
 
 	rc = mdb_cursor_get(env_mdb_cursor(cursor), k, &v, op);
-	if (rc == MDB_NOTFOUND)
-		return ERR_NOTFOUND;
 	if (rc != 0)
-		return rc == MDB_CORRUPTED || rc == MDB_PAGE_NOTFOUND ? ERR_CORRUPT : ERR_SYSTEM;
+		return env_fail(env_cursor_state(cursor), rc);
 	key->data = k->mv_data;
 	key->len = k->mv_size;
 	row->data = v.mv_data;
@@ -567,17 +576,15 @@ state_cursor_del(struct state_cursor *cursor)
 {
 	int rc = mdb_cursor_del(env_mdb_cursor(cursor), 0);
 
-	if (rc == 0)
-		return 0;
-	return rc == MDB_MAP_FULL || rc == MDB_TXN_FULL ? ERR_FULL : ERR_SYSTEM;
+	return rc == 0 ? 0 : env_fail(env_cursor_state(cursor), rc);
 }
 
 int
 state_each_owner(struct state_txn *txn, enum state_table table,
     int (*visit)(void *arg, uint64_t conn_id), void *arg)
 {
+	struct state_view key = { NULL, 0 }, row;
 	struct state_cursor *cursor = NULL;
-	struct state_view key, row;
 	uint64_t conn_id = 0;
 	uint8_t start[8];
 	int rc;

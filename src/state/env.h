@@ -16,6 +16,10 @@
 #include "state/inbox.h"
 #include "state/state.h"
 
+/* Behind what LMDB says of a damaged durable environment. */
+#define ENV_DAMAGED	" (it is damaged: put a copy in its place, or move it away to begin an " \
+			"empty one)"
+
 struct MDB_env;
 struct MDB_txn;
 

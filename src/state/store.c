@@ -81,8 +81,8 @@ store_create_sized(const char *persist_dir, uint32_t max_connections, size_t map
 	    (rc = store_open_with(&store, path, &options, err)) != 0)
 		return rc;
 	if ((rc = store_check_writing(store)) != 0)
-		err_set(err, rc, "persist_dir: cannot write to the store in %s: %s", path,
-		    state_error_text(store));
+		err_set(err, rc, "persist_dir: cannot write to the store in %s: %s%s", path,
+		    state_error_text(store), rc == ERR_CORRUPT ? ENV_DAMAGED : "");
 	state_close(store);
 	return rc;
 }

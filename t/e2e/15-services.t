@@ -72,6 +72,21 @@ sub titles ($d) { return join ', ', sort map { $_->{title} =~ s/^liminald: //r =
 }
 
 {
+	note '-- a store that is cut off';
+	for my $size (5000, 9000, 20000) {
+		my $d = Liminal::Daemon->start(name => 'whole');
+		$d->stop;
+		truncate $d->dir . '/persist/store/data.mdb', $size or die "truncate: $!";
+		my $cut = Liminal::Daemon->prepare(name => 'cut', dir => $d->dir)->run;
+		is $cut->await_end, 3, "$size bytes left: exit 3";
+		like $cut->log, qr{error persist_dir: cannot \S+ (?:to )?the store in \S+/persist/store: \S.* \(it is damaged: put a copy},
+		    'the text says what it is and what to do';
+		$_->{finished} = 1 for $cut, $d;
+		$d->_remove;
+	}
+}
+
+{
 	note '-- one daemon per persist_dir';
 	my $d = Liminal::Daemon->start(name => 'owner');
 	my ($dir, $pid) = ($d->dir . '/persist', $d->pid);
