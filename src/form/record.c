@@ -88,9 +88,11 @@ record_pack(tpl_node *map, enum record_kind kind, uint16_t version, struct buf *
 	if (map == NULL)
 		return ERR_NOMEM;
 	memset(&header, 0, sizeof header);
-	if (tpl_pack(map, 0) == 0 && tpl_dump(map, TPL_GETSIZE, &size) == 0 &&
-	    size <= RECORD_MAX &&
-	    (room = buf_reserve(out, sizeof header + size)) != NULL &&
+	if (tpl_pack(map, 0) != 0 || tpl_dump(map, TPL_GETSIZE, &size) != 0)
+		rc = ERR_NOMEM;
+	else if (size > RECORD_MAX - sizeof header)
+		rc = ERR_FULL;
+	else if ((room = buf_reserve(out, sizeof header + size)) != NULL &&
 	    tpl_dump(map, TPL_MEM | TPL_PREALLOCD, room + sizeof header, size) == 0) {
 		header.magic = RECORD_MAGIC;
 		header.kind = (uint16_t)kind;

@@ -89,7 +89,8 @@ extern const char *const record_phase_names[];
 extern const char *const record_participant_names[];
 extern const char *const record_operation_names[], *const record_activity_names[];
 
-/* Append the image to OUT. 0 or ERR_NOMEM; ERR_INVALID for more operations than fit a step. */
+/* Append the image to OUT. 0 or ERR_NOMEM; ERR_FULL for more than 32 MiB; ERR_INVALID for more operations
+ * than fit a step. */
 int	record_pack_registration(const struct record_registration *in, struct buf *out);
 int	record_pack_conversation(const struct record_conversation *in, struct buf *out);
 int	record_pack_operations(const struct record_operations *in, struct buf *out);

@@ -388,9 +388,10 @@ void	history_started(struct connection *c, struct request *request, const char *
 	    size_t len);
 void	history_worker_exited(struct connection *c, struct request *request, const char *worker,
 	    size_t worker_len, const char *reason, size_t reason_len);
-/* Its answer is known. 1: it is kept and waits for the disk; 0: it may leave. */
-int	history_finish(struct connection *c, struct request *request, uint16_t error,
-	    const void *body, size_t len);
+/* Its answer is known. 1: it is kept and waits for the disk; 0: it may leave, or, if it is too
+ * large for the record, what it is replaced with. */
+int	history_finish(struct connection *c, struct request *request, uint16_t *error,
+	    const void **body, size_t *len);
 void	history_dropped(struct connection *c, struct request *request);
 int	history_apply_operations(struct connection *c, struct state_txn *txn,
 	    struct intent *intent);

@@ -30,6 +30,7 @@
  * looks at the record would notice. */
 #define HISTORY_KEEP_NS		(10 * CLOCK_MS)
 #define HISTORY_CLOSED_BY_CALLER "the caller closed the conversation"
+#define HISTORY_TOO_LARGE "the answer is larger than the dispatch record takes (32 MiB)"
 
 /* A step under construction. */
 struct history_draft {
@@ -124,24 +125,43 @@ history_pack(const struct connection *c, const struct request *request,
 	return rc;
 }
 
-/* Hand DRAFT over with this turn, and with it what it has taken of what was kept back. */
-static void
+/* The same; what is too large for a record is left out of it: *IS_CUT. */
+static int
+history_pack_fitting(const struct connection *c, const struct request *request,
+    struct history_draft *draft, struct buf *out, int *is_cut)
+{
+	int rc = history_pack(c, request, request->conversation, draft, out);
+
+	*is_cut = rc == ERR_FULL;
+	if (rc != ERR_FULL)
+		return rc;
+	draft->operations.result = history_view(NULL, 0);
+	draft->operations.message = history_view(HISTORY_TOO_LARGE, sizeof HISTORY_TOO_LARGE - 1);
+	draft->flags &= ~(uint32_t)(HISTORY_FINAL | HISTORY_AWAITED);
+	return history_pack(c, request, request->conversation, draft, out);
+}
+
+/* Hand DRAFT over with this turn, and with it what it has taken of what was kept back. 1 if it was too
+ * large. */
+static int
 history_post_later(struct connection *c, struct request *request, struct history_draft *draft)
 {
 	struct intent *intent = turn_add(c, INTENT_OPERATIONS);
 	struct buf step = { 0 };
+	int is_cut;
 
 	if (intent == NULL)
-		return;
+		return 0;
 	intent->correlation = request->id;
 	intent->was_kept = request->history.is_kept;
 	if (request->history.is_kept)
 		TAILQ_REMOVE(&c->kept, request, history.kept_link);
 	request->history.is_kept = 0;
-	if (history_pack(c, request, request->conversation, draft, &step) != 0)
+	if (history_pack_fitting(c, request, draft, &step, &is_cut) != 0)
 		connection_end(c, ROLE_EXIT_SYSTEM, "out of memory for the dispatch record");
 	intent->owned = step.data;
 	intent->body = history_view(buf_head(&step), buf_len(&step));
+	return is_cut;
 }
 
 /* What was kept back cannot wait for the end. */
@@ -212,7 +232,10 @@ history_look_up(struct connection *c, const struct request *request,
 		    request->history.ordinal, c->conf->record_keep_age_ns, out);
 		state_abort(txn);
 	}
-	if (rc != 0 && rc != ERR_NOTFOUND)
+	if (rc == ERR_CORRUPT)
+		(void)err_set(err, rc, "what persist_dir %.100s has for this ordinal does not "
+		    "read back", c->conf->persist_dir);
+	else if (rc != 0 && rc != ERR_NOTFOUND)
 		(void)err_set(err, rc, "%s", state_error_text(c->store));
 	return rc;
 }
@@ -369,7 +392,7 @@ history_started(struct connection *c, struct request *request, const char *worke
 	draft.operations.worker_id = history_view(worker, len);
 	history_add(&draft, RECORD_WORKER_SELECTED, RECORD_ACTIVITY_STARTED, 0);
 	history_add(&draft, RECORD_MESSAGE_SENT, RECORD_ACTIVITY_NONE, 0);
-	history_post_later(c, request, &draft);
+	(void)history_post_later(c, request, &draft);
 }
 
 void
@@ -385,7 +408,7 @@ history_worker_exited(struct connection *c, struct request *request, const char 
 	draft.operations.worker_id = history_view(worker, worker_len);
 	draft.operations.message = history_view(reason, reason_len);
 	history_add(&draft, RECORD_WORKER_EXITED, RECORD_ACTIVITY_FAILED, 1);
-	history_post_later(c, request, &draft);
+	(void)history_post_later(c, request, &draft);
 }
 
 /* The end. */
@@ -423,21 +446,31 @@ history_draft_end(struct history_draft *draft, const struct request *request, ui
 }
 
 int
-history_finish(struct connection *c, struct request *request, uint16_t error, const void *body,
-    size_t len)
+history_finish(struct connection *c, struct request *request, uint16_t *error, const void **body,
+    size_t *len)
 {
+	static const char too_large[] = "the outcome could not be recorded: " HISTORY_TOO_LARGE;
 	struct request_history *history = &request->history;
 	struct history_draft draft;
+	int is_final;
 
 	if (!history->is_opened || history->is_closed)
 		return 0;
 	history_begin_kept(&draft, request);
-	history_draft_end(&draft, request, error, body, len);
+	history_draft_end(&draft, request, *error, *body, *len);
 	history->is_closed = 1;
-	if (history->has_ordinal && history_is_final(error))
+	is_final = history->has_ordinal && history_is_final(*error);
+	if (is_final)
 		draft.flags |= HISTORY_FINAL | HISTORY_AWAITED;
-	history_post_later(c, request, &draft);
-	return (draft.flags & HISTORY_AWAITED) != 0;
+	if (!history_post_later(c, request, &draft))
+		return is_final;
+	/* Whoever counts on the record must not get what is not in it. */
+	if (is_final) {
+		*error = FRAME_REASON_OTHER;
+		*body = too_large;
+		*len = sizeof too_large - 1;
+	}
+	return 0;
 }
 
 void
@@ -452,7 +485,7 @@ history_dropped(struct connection *c, struct request *request)
 	    sizeof HISTORY_CLOSED_BY_CALLER - 1);
 	history_close(&draft, RECORD_ACTIVITY_FAILED, 1);
 	request->history.is_closed = 1;
-	history_post_later(c, request, &draft);
+	(void)history_post_later(c, request, &draft);
 }
 
 /* An answer that waits cannot be made durable: its caller gets this instead of it. */
@@ -490,6 +523,11 @@ history_answer_first(struct connection *c, struct request *request)
 	struct err err = { 0 };
 	int rc = history_look_up(c, request, &outcome, &err);
 
+	/* It has grown too old just now: as if it had been before. */
+	if (rc == ERR_NOTFOUND) {
+		request_answer_kept(c, request);
+		return;
+	}
 	if (rc != 0) {
 		history_unrecorded(c, request, FRAME_REASON_OTHER, err.text, strlen(err.text));
 		return;

@@ -248,7 +248,7 @@ request_answer(struct connection *c, struct request *request, uint16_t error, co
 {
 	struct conversation *conversation = request->conversation;
 
-	if (history_finish(c, request, error, body, len)) {
+	if (history_finish(c, request, &error, &body, &len)) {
 		request_unset_deadline(c, request);
 		request_keep_answer(c, request, REQUEST_RECORDING, error, body, len);
 		return;

@@ -211,7 +211,6 @@ env_open(struct state **out, const struct env_kind *kind, const char *path,
 		state->tables[i] = ENV_NO_TABLE;
 	rc = env_open_handle(state, kind, path, options);
 	if (rc == 0)
-	if (rc == 0)
 		rc = mdb_env_set_userctx(state->mdb, state);
 	if (rc == 0)
 		rc = env_learn_sizes(state);
