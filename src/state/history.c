@@ -139,6 +139,12 @@ history_where(struct state_txn *txn, const struct frame_view *workflow,
 	return rc;
 }
 
+static int
+history_is_same(const struct frame_view *a, const struct frame_view *b)
+{
+	return a->len == b->len && (a->len == 0 || memcmp(a->data, b->data, a->len) == 0);
+}
+
 int
 history_find_outcome(struct state_txn *txn, const struct frame_view *workflow,
     const struct frame_view *channel, uint64_t ordinal, int64_t keep_age_ns,
@@ -156,6 +162,12 @@ history_find_outcome(struct state_txn *txn, const struct frame_view *workflow,
 	rc = state_get(txn, STORE_HISTORY, key, sizeof key, &row);
 	if (rc == 0)
 		rc = record_unpack_operations(row.data, row.len, out);
+	/* Keys have no checksum: an answer to something else is worse than none. */
+	if (rc == 0 && (!out->has_ordinal || out->ordinal != ordinal ||
+	    !history_is_same(&out->channel, channel))) {
+		record_free_operations(out);
+		return ERR_CORRUPT;
+	}
 	return rc == ERR_NOTFOUND ? ERR_CORRUPT : rc;
 }
 
