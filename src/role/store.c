@@ -82,6 +82,8 @@ struct recorder {
 	struct recorder_answer *answers;
 	size_t n_answers, size_answers;
 	unsigned n_steps;		/* that nobody waits for */
+	uint64_t *ended;		/* callers whose end could not be written and must not be lost */
+	size_t n_ended, size_ended;
 
 	int is_closing;			/* there is more to close than one commit does */
 	int64_t trim_at_ns;		/* monotonic; INT64_MAX = nothing grows old */
@@ -193,13 +195,33 @@ recorder_write_entry(void *arg, const struct inbox_entry *entry, const void *bod
 	return rc;
 }
 
-/* Note who waits, when nothing could be written. */
+static int
+recorder_keep_ended(struct recorder *r, uint64_t conn_id)
+{
+	uint64_t *more;
+	size_t size;
+
+	if (r->n_ended == r->size_ended) {
+		size = r->size_ended ? r->size_ended * 2 : 64;
+		if ((more = realloc(r->ended, size * sizeof *more)) == NULL)
+			return ERR_NOMEM;
+		r->ended = more;
+		r->size_ended = size;
+	}
+	r->ended[r->n_ended++] = conn_id;
+	return 0;
+}
+
+/* Note who waits, when nothing could be written. Who has ended is told once only: that stays. */
 static int
 recorder_refuse_entry(void *arg, const struct inbox_entry *entry, const void *body)
 {
 	struct recorder *r = arg;
 	struct history_step step;
 
+	/* The next life closes whatever is open. */
+	if (entry->kind == INBOX_CALLER_ENDED)
+		return r->is_draining ? 0 : recorder_keep_ended(r, entry->conn_id);
 	if (entry->kind != INBOX_OPERATIONS || history_step_unpack(body, entry->len, &step) != 0)
 		return 0;
 	step.conn_id = entry->conn_id;
@@ -220,6 +242,7 @@ recorder_each_row(struct recorder *r,
 
 	r->n_answers = 0;
 	r->n_steps = 0;
+	r->n_ended = 0;
 	while (rc == 0 && at < end) {
 		memcpy(&row, at, sizeof row);
 		r->row_id = row.id;
@@ -375,6 +398,21 @@ recorder_answer(struct recorder *r, struct state_txn *txn)
 	return rc;
 }
 
+/* Put the ends that were not written back into the inbox, for when it can be written again. */
+static int
+recorder_put_back(struct recorder *r, struct state_txn *txn)
+{
+	struct inbox_entry entry = { .kind = INBOX_CALLER_ENDED };
+	size_t i;
+	int rc = 0;
+
+	for (i = 0; rc == 0 && i < r->n_ended; i++) {
+		entry.conn_id = r->ended[i];
+		rc = inbox_post(txn, RECORDER_INBOX, r->context->slot, &entry, NULL);
+	}
+	return rc;
+}
+
 /* Take the batch out of the inbox and tell those who wait, or do neither. */
 static int
 recorder_finish_once(struct recorder *r)
@@ -386,6 +424,8 @@ recorder_finish_once(struct recorder *r)
 		return rc;
 	if (r->n_rows > 0)
 		rc = inbox_remove(txn, RECORDER_INBOX, r->seen);
+	if (rc == 0)
+		rc = recorder_put_back(r, txn);
 	if (rc == 0)
 		rc = recorder_answer(r, txn);
 	if (rc == 0 && !r->is_fault_told)
@@ -414,6 +454,7 @@ recorder_finish(struct recorder *r)
 	buf_trim(&r->rows, RECORDER_BATCH_BYTES);
 	r->n_rows = 0;
 	r->n_answers = 0;
+	r->n_ended = 0;
 	r->is_awaited = 0;
 	r->has_more = 0;
 	r->seen_number = 0;
@@ -442,11 +483,21 @@ recorder_turn(struct recorder *r)
 
 /* The loop. */
 
+/* When what has gathered is written though nobody waits for it. What could not be written now would
+ * be dropped. */
+static int64_t
+recorder_lazy_until(const struct recorder *r)
+{
+	int64_t until = r->since_ns + RECORDER_LAZY_NS;
+
+	return r->fault[0] != '\0' && r->retry_at_ns > until ? r->retry_at_ns : until;
+}
+
 static int
 recorder_is_due(const struct recorder *r, int64_t now)
 {
 	if (r->n_rows > 0 && (r->is_awaited || r->has_more || r->is_draining ||
-	    now - r->since_ns >= RECORDER_LAZY_NS))
+	    now >= recorder_lazy_until(r)))
 		return 1;
 	if (r->is_draining)
 		return r->is_closing && r->fault[0] == '\0';
@@ -460,8 +511,8 @@ recorder_deadline(const struct recorder *r)
 {
 	int64_t next = r->fault[0] != '\0' ? r->retry_at_ns : r->trim_at_ns;
 
-	if (r->n_rows > 0 && r->since_ns + RECORDER_LAZY_NS < next)
-		next = r->since_ns + RECORDER_LAZY_NS;
+	if (r->n_rows > 0 && recorder_lazy_until(r) < next)
+		next = recorder_lazy_until(r);
 	return next;
 }
 
@@ -625,6 +676,7 @@ store_main(const struct role_context *context, int control)
 	history_write_free(&r.writer);
 	buf_free(&r.rows);
 	free(r.answers);
+	free(r.ended);
 	if (rc != 0)
 		return ROLE_EXIT_STATE;
 	return r.has_lost ? ROLE_EXIT_FLUSH : ROLE_EXIT_OK;

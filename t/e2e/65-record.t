@@ -239,6 +239,54 @@ sub recorded ($ordinal, $data = 'x', %more) {
 }
 
 {
+	note '-- an answer that no record takes';
+	my $d = Liminal::Daemon->start(name => 'large', conf => 'limits { max_frame_bytes = "48M" }');
+	my $caller = $d->client(name => 'caller');
+	my $worker = $d->worker(name => 'w', types => ['upper']);
+	my $large = typed_response('w', output => 'x' x (33 << 20));
+	$caller->open(1, $POOL);
+	$caller->ask(1, recorded(1));
+	$worker->reply($worker->expect('Push'), $large);
+	$caller->expect_refusal(1, R_OTHER, qr/could not be recorded: the answer is larger than the dispatch record takes/);
+	my @seen = await_history($d, 'w-1', 5, 'it is closed');
+	like $seen[-1]{message}, qr/larger/, 'and says why';
+	$caller->ask(1, typed_request('upper', 'x', workflow_id => 'w-2'));
+	$worker->reply($worker->expect('Push'), $large);
+	ok $caller->expect('ConversationMessage')->{payload} eq $large, 'without an ordinal the caller gets it';
+	$d->finish;
+}
+
+SKIP: {
+	note '-- a caller that ends while the disk is full';
+	my $d = Liminal::Daemon->prepare(name => 'full');
+	my $dir = $d->dir . '/persist';
+	if ($> != 0 || system("mount -t tmpfs -o size=24m tmpfs $dir 2>/dev/null") != 0) {
+		$d->{finished} = 1;
+		$d->_remove;
+		skip 'cannot mount a small file system', 6;
+	}
+	$d->run->wait_ready;
+	my $caller = $d->client(name => 'caller');
+	my $worker = $d->worker(name => 'w', types => ['upper']);
+	$caller->open(1, $POOL);
+	$caller->ask(1, recorded(1));
+	$worker->expect('Push');
+	await_history($d, 'w-1', 3, 'under way');
+	system "head -c 64M /dev/zero > $dir/fill 2>/dev/null";
+	$d->expect_log(qr/dispatch record: persist_dir \S+: (?:No space|the disk is full)/);
+	$d->allow_log(qr/the disk is nearly full/);
+	$caller->hang_up;
+	ok $d->wait_log(qr/dispatch record: persist_dir/), 'it cannot be written';
+	unlink "$dir/fill" or die "unlink: $!";
+	my @seen = await_history($d, 'w-1', 4, 'once there is room it is closed');
+	is_deeply [brief($seen[3])], ['conversation_closed failed retry'], 'as when there had been';
+	$worker->hang_up;
+	$d->stop;
+	system "umount -l $dir";
+	$d->finish;
+}
+
+{
 	note '-- no record';
 	my $d = Liminal::Daemon->start(name => 'none', conf => 'dispatch { record = false }');
 	my $caller = $d->client(name => 'caller');
