@@ -294,10 +294,14 @@ static int
 services_has_left_work(struct services_service *s, uint32_t i, int wait_status)
 {
 	s->has_finished = wait_status == 0;
-	/* There may be workers whose end the module has not been told of. A store that failed is
-	 * not tried again: the daemon says with its exit status that something may be lost. */
-	return !s->has_finished && s->was_ready && i == BOARD_SERVICE_SLOT(BOARD_NOTIFIER) &&
-	    !services_is_refusal(wait_status);
+	if (s->has_finished || !s->was_ready)
+		return 0;
+	/* Whoever killed the store did not kill what waits in its inbox. One that failed by itself is not
+	 * tried again: the daemon says with its exit status that something may be lost. */
+	if (i == BOARD_SERVICE_SLOT(BOARD_STORE))
+		return WIFSIGNALED(wait_status);
+	/* There may be workers whose end the module has not been told of. */
+	return i == BOARD_SERVICE_SLOT(BOARD_NOTIFIER) && !services_is_refusal(wait_status);
 }
 
 /* What follows the end of a process: 1 if it has to be said. */

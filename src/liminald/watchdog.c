@@ -154,13 +154,21 @@ watchdog_look(struct master *master, int64_t now_ns)
 	watchdog_each(master, &look, watchdog_look_for_holder);
 }
 
+/* Nobody holds anything that somebody else waits for. At the end the master waits for the services. */
+static int
+watchdog_is_idle(const struct master *master)
+{
+	return master->slots.live.n == 0 && slots_n_uncleaned(&master->slots) == 0 &&
+	    master->drain.phase != DRAIN_SERVICES;
+}
+
 void
 watchdog_step(struct master *master, int64_t now_ns)
 {
 	struct watchdog *watchdog = &master->watchdog;
 	int is_late;
 
-	if (master->slots.live.n == 0 && slots_n_uncleaned(&master->slots) == 0) {
+	if (watchdog_is_idle(master)) {
 		watchdog->last_ns = 0;
 		return;
 	}
@@ -181,7 +189,7 @@ watchdog_step(struct master *master, int64_t now_ns)
 int64_t
 watchdog_deadline(const struct master *master, int64_t now_ns)
 {
-	if (master->slots.live.n == 0 && slots_n_uncleaned(&master->slots) == 0)
+	if (watchdog_is_idle(master))
 		return INT64_MAX;
 	return (master->watchdog.last_ns == 0 ? now_ns : master->watchdog.last_ns) +
 	    WATCHDOG_TICK_NS;

@@ -239,6 +239,27 @@ sub recorded ($ordinal, $data = 'x', %more) {
 }
 
 {
+	note '-- the store process is killed while the daemon waits for it at its end';
+	my $d = Liminal::Daemon->start(name => 'leaving', conf => 'drain_timeout = "100ms"');
+	my $caller = $d->client(name => 'caller');
+	my $worker = $d->worker(name => 'w', types => ['upper']);
+	$caller->open(1, $POOL);
+	$caller->ask(1, recorded(1));
+	my $push = $worker->expect('Push');
+	my $store = $d->service_pid('store');
+	kill 'STOP', $store;
+	$worker->reply($push, typed_response('w', output => 'X'))->barrier;
+	$d->signal('TERM');
+	wait_until(sub { !defined $d->keeper_pid }, 'only the store is left');
+	$d->expect_log(qr/store ended .*killed by signal 9/);
+	kill 'KILL', $store;
+	is $d->await_end, 0, 'its successor goes on, and nothing is lost';
+	my @seen = history($d, 'w-1');
+	is_deeply [brief(@seen[3 .. $#seen])], ['message_received completed', 'conversation_closed'], 'the outcome is there';
+	$d->finish;
+}
+
+{
 	note '-- an answer that no record takes';
 	my $d = Liminal::Daemon->start(name => 'large', conf => 'limits { max_frame_bytes = "48M" }');
 	my $caller = $d->client(name => 'caller');
