@@ -205,6 +205,7 @@ check_operations(const struct record_operations *in)
 		cr_assert(eq(u8, out.list[i].kind, in->list[i].kind));
 		cr_assert(eq(u8, out.list[i].activity, in->list[i].activity));
 		cr_assert(eq(u8, out.list[i].is_retry_eligible, in->list[i].is_retry_eligible));
+		cr_assert(eq(i64, out.list[i].at_ns, in->list[i].at_ns));
 	}
 	cr_assert(eq(i64, out.at_ns, in->at_ns));
 	cr_assert(eq(u32, out.code, in->code));
@@ -226,6 +227,7 @@ Test(record, operations_come_back_as_they_went_in)
 	static uint8_t large[(16 << 20) + 1];
 	struct record_operations in;
 	uint8_t kind, activity;
+	uint32_t i;
 
 	memset(&in, 0, sizeof in);
 	check_operations(&in);		/* nothing at all */
@@ -234,9 +236,12 @@ Test(record, operations_come_back_as_they_went_in)
 	for (kind = RECORD_OPENED; kind <= RECORD_CONVERSATION_CLOSED; kind++) {
 		for (activity = 0; activity <= RECORD_ACTIVITY_FAILED; activity++) {
 			in.n = RECORD_OPERATIONS_MAX;
-			in.list[3].kind = in.list[2].kind = kind;
-			in.list[3].activity = in.list[2].activity = activity;
-			in.list[3].is_retry_eligible = 1;
+			for (i = 2; i < in.n; i++) {
+				in.list[i].kind = kind;
+				in.list[i].activity = activity;
+				in.list[i].is_retry_eligible = i % 2;
+				in.list[i].at_ns = INT64_MAX - i;
+			}
 			check_operations(&in);
 		}
 		cr_assert(lt(sz, 0, strlen(record_operation_names[kind])));
