@@ -256,6 +256,15 @@ read_ordinal(const json_t *root, struct typed_request *out, struct err *err)
 	return 0;
 }
 
+/* An empty one looks as if the dispatch were recorded, and nothing could be asked for again. */
+static int
+check_workflow(const struct typed_request *request, struct err *err)
+{
+	if (request->workflow_id == NULL || request->workflow_id[0] != '\0')
+		return 0;
+	return err_set(err, ERR_INVALID, "workflow_id must not be empty: leave it out");
+}
+
 static int
 read_request(const json_t *root, struct typed_request *out, struct err *err)
 {
@@ -274,6 +283,7 @@ read_request(const json_t *root, struct typed_request *out, struct err *err)
 	    &out->conversation_id, err)) != 0 ||
 	    (rc = read_name(root, "workflow_id", "workflow_id", 0, &out->workflow_id,
 	    err)) != 0 ||
+	    (rc = check_workflow(out, err)) != 0 ||
 	    (rc = read_ordinal(root, out, err)) != 0 ||
 	    (rc = read_name(request, "activity_type", "request.activity_type", 1,
 	    &out->activity_type, err)) != 0)

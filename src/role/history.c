@@ -29,6 +29,8 @@
 /* How long a first step is kept back: longer than most dispatches, not longer than an operator who
  * looks at the record would notice. */
 #define HISTORY_KEEP_NS		(10 * CLOCK_MS)
+/* It is in each step; a UUID has 36 bytes. */
+#define HISTORY_CONVERSATION_MAX 1024
 #define HISTORY_CLOSED_BY_CALLER "the caller closed the conversation"
 #define HISTORY_TOO_LARGE "the answer is larger than the dispatch record takes (32 MiB)"
 
@@ -252,6 +254,26 @@ history_answer(struct connection *c, struct request *request,
 		    (const char *)outcome->message.data, outcome->message.len);
 }
 
+/* 1 if REQUEST was refused because one of its names is too long for the record. */
+static int
+history_refuse_names(struct connection *c, struct request *request)
+{
+	const char *name = "workflow_id";
+	int max = HISTORY_WORKFLOW_MAX;
+
+	if (request->workflow_id.len <= HISTORY_WORKFLOW_MAX) {
+		if (request->history.conversation_id.len <= HISTORY_CONVERSATION_MAX)
+			return 0;
+		name = "conversation_id";
+		max = HISTORY_CONVERSATION_MAX;
+	}
+	if (request_apply_turn(c, request))
+		request_failf(c, request, FRAME_REASON_OTHER,
+		    "%s is longer than %d bytes, which the dispatch record does not take", name,
+		    max);
+	return 1;
+}
+
 int
 history_admit(struct connection *c, struct request *request)
 {
@@ -259,12 +281,8 @@ history_admit(struct connection *c, struct request *request)
 	struct err err = { 0 };
 	int rc;
 
-	if (request->workflow_id.len > HISTORY_WORKFLOW_MAX) {
-		if (request_apply_turn(c, request))
-			request_failf(c, request, FRAME_REASON_OTHER,
-			    "workflow_id is longer than %d bytes", HISTORY_WORKFLOW_MAX);
+	if (history_refuse_names(c, request))
 		return 0;
-	}
 	request->history.is_recorded = 1;
 	if (!request->history.has_ordinal)
 		return 1;

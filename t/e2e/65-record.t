@@ -191,6 +191,11 @@ sub recorded ($ordinal, $data = 'x', %more) {
 	$caller->expect('ConversationMessage');
 	$caller->ask(1, typed_request('upper', 'x', workflow_id => 'w' x 256, ordinal => 1));
 	$caller->expect_refusal(1, undef, qr/workflow_id is longer than 255 bytes/);
+	$caller->ask(1, typed_request('upper', 'x', workflow_id => '', ordinal => 1));
+	$caller->expect_refusal(1, undef, qr/workflow_id must not be empty/);
+	$caller->ask(1, recorded(8, 'x', conversation_id => 'c' x 1025));
+	$caller->expect_refusal(1, undef, qr/conversation_id is longer than 1024 bytes/);
+	$worker->expect_quiet('no worker sees any');
 
 	note '-- opened when everything is killed';
 	$caller->ask(1, typed_request('upper', 'x', workflow_id => 'w-8', ordinal => 1));
@@ -284,24 +289,39 @@ SKIP: {
 	if ($> != 0 || system("mount -t tmpfs -o size=24m tmpfs $dir 2>/dev/null") != 0) {
 		$d->{finished} = 1;
 		$d->_remove;
-		skip 'cannot mount a small file system', 6;
+		skip 'cannot mount a small file system', 8;
 	}
 	$d->run->wait_ready;
 	my $caller = $d->client(name => 'caller');
-	my $worker = $d->worker(name => 'w', types => ['upper']);
+	my $worker = $d->worker(name => 'w', types => ['upper'], capacity => 2);
 	$caller->open(1, $POOL);
 	$caller->ask(1, recorded(1));
 	$worker->expect('Push');
 	await_history($d, 'w-1', 3, 'under way');
 	system "head -c 64M /dev/zero > $dir/fill 2>/dev/null";
-	$d->expect_log(qr/dispatch record: persist_dir \S+: (?:No space|the disk is full)/);
-	$d->allow_log(qr/the disk is nearly full/);
+	$d->expect_log(qr/dispatch record: persist_dir \S+: (?:no space|the disk is nearly full)/i);
+	$d->allow_log(qr/outcome not recorded|dispatch record: dropped/);
+	# What the file has ahead takes a little more.
+	my $other = $d->client(name => 'other');
+	my $frame = { type => 'ConversationMessage' };
+	$other->open(1, $POOL);
+	for (my $n = 0; $n < 100 && $frame->{type} eq 'ConversationMessage'; $n++) {
+		$other->ask(1, typed_request('upper', 'x', workflow_id => 'w-full', ordinal => $n));
+		my ($who, $got) = Liminal::Client::whoever_gets($other, $worker);
+		if ($got && $got->{type} eq 'Push') {
+			$worker->reply($got, typed_response('w', output => 'x' x 100_000));
+			$got = $other->next_frame;
+		}
+		$frame = $got // { type => 'nothing' };
+	}
+	is $frame->{type}, 'ConversationError', 'the disk is full: refused';
+	is $frame->{code}, R_PRESSURE, 'under pressure';
+	like $frame->{message}, qr/record.*persist_dir/, 'with the reason';
 	$caller->hang_up;
-	ok $d->wait_log(qr/dispatch record: persist_dir/), 'it cannot be written';
 	unlink "$dir/fill" or die "unlink: $!";
 	my @seen = await_history($d, 'w-1', 4, 'once there is room it is closed');
 	is_deeply [brief($seen[3])], ['conversation_closed failed retry'], 'as when there had been';
-	$worker->hang_up;
+	$_->hang_up for $worker, $other;
 	$d->stop;
 	system "umount -l $dir";
 	$d->finish;
