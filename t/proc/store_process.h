@@ -9,6 +9,7 @@
 
 #include "form/conf.h"
 #include "form/frame.h"
+#include "os/process.h"
 #include "role/role.h"
 #include "unit/store_fixture.h"
 
@@ -75,12 +76,30 @@ kill_store(void)
 	cr_assert(status == SIGKILL, "the store ended by itself: 0x%x", (unsigned)status);
 }
 
+/* Stop it in its sleep, where it sees all that has come meanwhile at once. */
+static inline void
+stop_store(void)
+{
+	int64_t give_up_ns = clock_now_ns() + PATIENCE_NS;
+	int status;
+
+	while (!atomic_load(&fixture_board->slots[STORE_SLOT].sleeping) ||
+	    process_state(store_pid) != 'S') {
+		cr_assert(clock_now_ns() < give_up_ns, "it does not sleep");
+		usleep(1000);
+	}
+	cr_assert(eq(int, kill(store_pid, SIGSTOP), 0));
+	cr_assert(eq(int, waitpid(store_pid, &status, WUNTRACED), store_pid));
+	cr_assert(eq(int, status & 0xff, 0x7f), "it has ended");
+}
+
 /* As the master at its end: the store finishes what it has. */
 static inline int
 drain_store(void)
 {
 	close(control);
 	control = -1;
+	kill(store_pid, SIGCONT);	/* if it was stopped */
 	return exit_status(reap_store());
 }
 
