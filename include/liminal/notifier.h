@@ -34,7 +34,8 @@
  *
  * The process. It has the daemon's user and directory. SIGPIPE is ignored and SIGTERM blocked: a
  * module that starts programs resets both for them. Standard error is the daemon's log, in the
- * foreground. The module may start threads and children and keep descriptors open; it must not
+ * foreground. The module may start threads and children and keep descriptors open (a child of
+ * fork(2) has none of the daemon's, and must not return from the call); it must not
  * close descriptors that it did not open, change signal dispositions or masks lastingly, change
  * PR_SET_PDEATHSIG, or keep the pointers that it is given beyond a call. When the daemon ends, the process ends
  * with _exit(2): nothing of the module is called then, so what must be on disk has to be there

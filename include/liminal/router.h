@@ -41,7 +41,8 @@
  *
  * The process. It has the daemon's user and directory. SIGPIPE is ignored and SIGTERM blocked.
  * Standard error is the daemon's log, in the foreground. The module may start threads and children
- * and keep descriptors open; it must not close descriptors that it did not open, nor change signal
+ * and keep descriptors open (a child of fork(2) has none of the daemon's, and must not return
+ * from the call); it must not close descriptors that it did not open, nor change signal
  * dispositions or masks lastingly. When the daemon ends, the process ends with _exit(2).
  *
  * Ownership and lengths. Everything that select gets is the daemon's, constant, and valid until

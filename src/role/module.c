@@ -9,7 +9,9 @@
  */
 #include <dlfcn.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
+#include <pthread.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -27,6 +29,46 @@
 #define MODULE_FULL_PAUSE_NS	(10 * CLOCK_MS)
 /* A body beyond this is given back when it is done. */
 #define MODULE_KEEP		(64 * 1024)
+/* Where our descriptors are: a process begins with few, and gets the lowest free ones. */
+#define MODULE_FDS_END		64
+
+/* What a copy of this process, which only the module can make, must not have. */
+static int module_fds[MODULE_FDS_END];
+static int module_n_fds;
+static volatile sig_atomic_t module_is_copy;
+
+/* A child that the module leaves behind may outlive the daemon, whose directories would
+ * still be locked by it. */
+static void
+module_become_copy(void)
+{
+	module_is_copy = 1;
+	while (module_n_fds > 0)
+		close(module_fds[--module_n_fds]);
+}
+
+/* Before the module is loaded, all that is open is ours. */
+static int
+module_watch_forks(struct err *err)
+{
+	int fd, rc;
+
+	for (fd = STDERR_FILENO + 1; fd < MODULE_FDS_END; fd++)
+		if (fcntl(fd, F_GETFD) != -1)
+			module_fds[module_n_fds++] = fd;
+	if ((rc = pthread_atfork(NULL, NULL, module_become_copy)) != 0)
+		return err_sys(err, rc, "pthread_atfork");
+	return 0;
+}
+
+/* A child of the module that returns out of a call, as after an exec that failed, would go on as
+ * a second one of us. */
+static void
+module_refuse_copy(void)
+{
+	if (module_is_copy)
+		_exit(ROLE_EXIT_MODULE);
+}
 
 /* SIGKILL, because nothing that the module does with signals and masks can keep it away. */
 static int
@@ -73,6 +115,7 @@ module_begin(struct module *m, const struct inbox_entry *what)
 void
 module_end(struct module *m, uint64_t result)
 {
+	module_refuse_copy();
 	atomic_store(&m->mine->call_result, result);
 	atomic_store(&m->mine->call_phase, BOARD_CALL_DONE);
 	module_arm(m, 0);
@@ -185,6 +228,12 @@ module_wait(struct module *m)
 
 	if (poll(fds, 3, -1) == -1)
 		return errno == EINTR ? 0 : ERR_SYSTEM;
+	/* The module has closed what is ours: without it this would spin, or wait for ever. */
+	if ((fds[0].revents | fds[1].revents | fds[2].revents) & POLLNVAL) {
+		log_errorx("%s module %s has closed descriptors of the daemon", m->kind->name,
+		    m->path);
+		_exit(ROLE_EXIT_SYSTEM);
+	}
 	if (fds[1].revents != 0)
 		_exit(ROLE_EXIT_OK);	/* the master is gone, and the state with it */
 	if (fds[0].revents != 0)
@@ -223,9 +272,11 @@ module_load(struct module *m, struct err *err)
 	const char *reason;
 	uint32_t version;
 	void *object;
+	int rc;
 
 	module_arm(m, m->timeout_ns > MODULE_LOAD_NS ? m->timeout_ns : MODULE_LOAD_NS);
 	object = dlopen(m->path, RTLD_NOW | RTLD_LOCAL);
+	module_refuse_copy();
 	if (object == NULL) {
 		reason = dlerror();
 		return err_set(err, ERR_INVALID, "%s module %s cannot be loaded: %s",
@@ -241,7 +292,9 @@ module_load(struct module *m, struct err *err)
 		    "this daemon has version %u: build the module again", m->kind->name, m->path,
 		    version, m->kind->header, m->kind->version);
 	module_arm(m, m->timeout_ns);
-	if (m->kind->start(m, m->symbol, err) != 0)
+	rc = m->kind->start(m, m->symbol, err);
+	module_refuse_copy();
+	if (rc != 0)
 		return ERR_INVALID;
 	module_arm(m, 0);
 	return 0;
@@ -270,6 +323,8 @@ module_open(struct module *m, struct err *err)
 		rc = state_open(&m->state, m->context->conf->runtime_dir, &m->wake, err);
 	if (rc == 0)
 		rc = module_create_timer(m, err);
+	if (rc == 0)
+		rc = module_watch_forks(err);
 	return rc;
 }
 

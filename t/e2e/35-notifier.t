@@ -168,6 +168,12 @@ sub is_unserved ($d, $name) {
 	is scalar(grep { /unheard|publish \d+ tap / } calls($d)), 0, 'nobody is called for what was given up';
 	$w->hang_up;
 
+	note '-- a module that closes what is not its own';
+	accepted($w = $d->client(name => 'closes'), 'accepted', identity => 'close');
+	$w->hang_up;
+	accepted($w = $d->client(name => 'after'), 'another one goes on', identity => 'after');
+	$w->hang_up;
+
 	note '-- given up while it is asked';
 	kill 'STOP', notifier_pid($d);
 	$w = $d->client(name => 'gone');
@@ -178,6 +184,26 @@ sub is_unserved ($d, $name) {
 	kill 'CONT', notifier_pid($d);
 	$w = $d->worker(name => 'next', identity => 'next');
 	is scalar(grep { / gone$/ } calls($d)), 0, 'it was never asked';
+}
+
+{
+	note '-- children of the module';
+	my $d = Liminal::Daemon->start(name => 'children', conf => conf('notifier_script'));
+	my $w = $d->client(name => 'w');
+	accepted($w, 'one that goes on in the caller', identity => 'copy');
+	accepted($w, 'one that is left', identity => 'child');
+	my ($left) = Liminal::Daemon::slurp($d->dir . '/calls') =~ /left child (\d+)/;
+	wait_until(sub { !grep { $_->{pid} != $left && $_->{ppid} == notifier_pid($d) } $d->processes },
+	    'the copy of the notifier ends');
+	is scalar(grep { /accepted$/ } split /\n/, Liminal::Daemon::slurp($d->dir . '/calls')), 3, 'each leaves the module\'s code';
+	$w->hang_up;
+	await_counts($d, { registrations => 0, inbox => 0 }, 'nothing is owed');
+	is $d->stop, 0, 'the daemon ends';
+	ok kill(0, $left), 'the child lives on';
+	my $next = eval { Liminal::Daemon->start(name => 'next', dir => $d->dir, conf => conf('notifier_script')) };
+	ok $next, 'and does not keep the next daemon from its directories' or diag $@;
+	kill 'KILL', $left;
+	$next->finish if $next;
 }
 
 {

@@ -56,6 +56,18 @@ misbehave(const char *how)
 		for (volatile int i = 1; i; i |= 1)
 			continue;
 	}
+	/* Children that are left behind, and one that goes on in the caller's code. */
+	if (strcmp(how, "child") == 0) {
+		pid_t pid = fork();
+
+		while (pid == 0)
+			pause();
+		note("left child %d", (int)pid);
+	}
+	if (strcmp(how, "copy") == 0 && fork() == 0)
+		return;
+	for (int fd = 3; strcmp(how, "close") == 0 && fd < 64; fd++)
+		close(fd);
 	if (strcmp(how, "nap") == 0)
 		usleep((useconds_t)(random() % 1500));
 	if (strncmp(how, "slow", 4) == 0)
