@@ -9,6 +9,7 @@
  */
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include <liminal/notifier.h>
@@ -38,7 +39,8 @@ static int
 allowlist_worker_registered(uint64_t conn_id, const struct liminal_registration *registration,
     char *reason, size_t reason_size)
 {
-	char line[512];
+	char *line = NULL, *end;
+	size_t size = 0;
 	int is_listed = 0;
 	FILE *file;
 
@@ -48,10 +50,15 @@ allowlist_worker_registered(uint64_t conn_id, const struct liminal_registration 
 		    strerror(errno));
 		return 1;
 	}
-	while (!is_listed && fgets(line, sizeof line, file) != NULL) {
-		line[strcspn(line, "#\r\n")] = '\0';
+	/* Whole lines: the rest of a long one must not pass for another identity. */
+	while (!is_listed && getline(&line, &size, file) != -1) {
+		end = line + strcspn(line, "#\r\n");
+		while (end > line && (end[-1] == ' ' || end[-1] == '\t'))
+			end--;
+		*end = '\0';
 		is_listed = line[0] != '\0' && strcmp(line, registration->identity) == 0;
 	}
+	free(line);
 	fclose(file);
 	if (is_listed)
 		return 0;

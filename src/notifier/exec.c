@@ -8,6 +8,7 @@
  */
 #include <sys/pidfd.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 
 #include <errno.h>
@@ -388,6 +389,7 @@ exec_channel_publish(uint64_t conn_id, const char *channel, const void *payload,
 static int
 exec_init(int argc, const char *const *argv)
 {
+	struct stat st;
 	int n = 0;
 
 	while (n < argc && strncmp(argv[n], EXEC_TAP, sizeof EXEC_TAP - 1) == 0)
@@ -401,8 +403,13 @@ exec_init(int argc, const char *const *argv)
 		    "CHANNEL nor a program's absolute path", argv[n]);
 		return 1;
 	}
-	if (access(argv[n], X_OK) == -1) {
+	if (access(argv[n], X_OK) == -1 || stat(argv[n], &st) == -1) {
 		exec_say("notifier args: %s: %s", argv[n], strerror(errno));
+		return 1;
+	}
+	/* May be "executable", too. */
+	if (!S_ISREG(st.st_mode)) {
+		exec_say("notifier args: %s: not a regular file", argv[n]);
 		return 1;
 	}
 	exec_taps = argv;

@@ -125,7 +125,7 @@ sub rejected ($d, $identity, $text, $name) {
 
 note '-- arguments that cannot be';
 for (['no program', '"--tap=x"', qr/has no program/], ['a relative path', '"hook"', qr/'hook' is neither/],
-    ['no such program', '"/nonexistent"', qr{/nonexistent: No such file}], ['an unknown option', '"--tab=x", "/bin/true"', qr/--tab=x/]) {
+    ['no such program', '"/nonexistent"', qr{/nonexistent: No such file}], ['a directory', '"/tmp"', qr{/tmp: not a regular file}], ['an unknown option', '"--tab=x", "/bin/true"', qr/--tab=x/]) {
 	my ($what, $args, $why) = @$_;
 	my ($status, $log) = Liminal::Daemon->run_to_end(name => $what,
 	    conf => qq[notifier { module = "$EXEC" args = { $args } }\n]);
@@ -135,11 +135,13 @@ for (['no program', '"--tap=x"', qr/has no program/], ['a relative path', '"hook
 
 {
 	note '-- the example';
-	my $d = Liminal::Daemon->prepare(name => 'allowlist', files => { list => "# workers\nann\nbob # the builder\n" },
+	my $d = Liminal::Daemon->prepare(name => 'allowlist', files => { list => "# workers\nann\nbob # the builder\n# " . 'x' x 509 . "mallory\n" },
 	    conf => qq[notifier { module = "$MODULES/notifier-allowlist.so" args = { "%D/list" } }\n]);
 	$d->run->wait_ready;
 	$d->worker(name => 'ann');
+	$d->worker(name => 'bob');
 	rejected($d, 'eve', "worker 'eve' is not on the list", 'not listed');
+	rejected($d, 'mallory', "worker 'mallory' is not on the list", 'the end of a long line');
 	open my $list, '>>', $d->dir . '/list';
 	print {$list} "eve\n";
 	close $list;
