@@ -106,7 +106,8 @@ struct liminal_notifier {
 	 * or is about to replace it, or did not wait long enough for the acceptance. Called exactly
 	 * once for each accepted registration, also for one that an earlier process had
 	 * accepted. A call during which the process ends counts as made. What cannot be told: when
-	 * the daemon itself is killed, its workers are gone, and the next daemon's conn ids begin
+	 * the daemon itself is killed, or these calls hang or take more than 30 seconds together
+	 * while it shuts down, its workers are gone, and the next daemon's conn ids begin
 	 * from 1 again. NULL: nothing.
 	 */
 	void (*worker_unregistered)(uint64_t conn_id);

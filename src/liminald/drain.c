@@ -16,7 +16,8 @@
 #define DRAIN_KEEPER_NS		(300 * CLOCK_MS)
 
 /* What the notifier and the router get: two calls of their modules, but never less than what a
- * handful of short ones takes, nor more than an operator waits for. */
+ * handful of short ones takes, nor more than an operator waits for. A notifier whose calls
+ * return has one for each worker that was there, and gets as long as the store. */
 #define DRAIN_MODULE_CALLS	2
 #define DRAIN_MODULE_MIN_NS	CLOCK_SECOND
 #define DRAIN_MODULE_MAX_NS	(5 * CLOCK_SECOND)
@@ -154,11 +155,10 @@ drain_enter_services(struct master *master, int64_t now_ns)
 	struct drain *drain = &master->drain;
 	const struct conf *conf = master->conf;
 
-	services_leave(master, BOARD_NOTIFIER,
-	    now_ns + drain_module_ns(conf->notifier_timeout_ns), now_ns);
-	services_leave(master, BOARD_ROUTER, now_ns + drain_module_ns(conf->router_timeout_ns),
-	    now_ns);
-	services_leave(master, BOARD_STORE, now_ns + DRAIN_STORE_NS, now_ns);
+	services_leave(master, BOARD_NOTIFIER, drain_module_ns(conf->notifier_timeout_ns),
+	    DRAIN_STORE_NS, now_ns);
+	services_leave(master, BOARD_ROUTER, drain_module_ns(conf->router_timeout_ns), 0, now_ns);
+	services_leave(master, BOARD_STORE, DRAIN_STORE_NS, DRAIN_STORE_NS, now_ns);
 	drain_enter(drain, DRAIN_SERVICES, now_ns + DRAIN_STORE_NS + DRAIN_BURY_NS);
 	drain->progress_ns = now_ns + DRAIN_LOG_FLUSH_NS;
 }
@@ -170,6 +170,9 @@ drain_step_services(struct master *master, int64_t now_ns)
 	const struct services_service *store = services_get(&master->services, BOARD_STORE);
 
 	if (now_ns >= drain->progress_ns) {
+		if (!services_is_over(master, BOARD_NOTIFIER))
+			log_info("shutdown notifier_tells pid=%d",
+			    services_pid(master, BOARD_NOTIFIER));
 		drain->progress_ns = now_ns + DRAIN_LOG_FLUSH_NS;
 		if (!services_is_over(master, BOARD_STORE))
 			log_info("shutdown store_flushes pid=%d left_ms=%" PRId64,
@@ -203,7 +206,7 @@ drain_step(struct master *master, int64_t now_ns)
 		if (uncleaned != 0)
 			log_warnx("shutdown not_cleaned_up=%u", uncleaned);
 		drain_enter(drain, DRAIN_KEEPER, now_ns + DRAIN_KEEPER_NS);
-		services_leave(master, BOARD_KEEPER, drain->deadline_ns, now_ns);
+		services_leave(master, BOARD_KEEPER, drain->deadline_ns - now_ns, 0, now_ns);
 	}
 	/* Who kills the keeper at the deadline does not wait for it: it dies with its master at
 	 * the latest. */

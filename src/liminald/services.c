@@ -360,6 +360,25 @@ services_kill_at(const struct master *master, uint32_t i)
 	return at < limit ? at : limit;
 }
 
+/* 1: one process has been at work all the time, and gets more of it. One that is killed in
+ * call after call would need for ever. */
+static int
+services_gets_on(struct master *master, uint32_t i, int64_t now_ns)
+{
+	struct services_service *s = &master->services.of[i];
+	uint64_t looked = atomic_load(&master->board->slots[i].looked);
+
+	if (!s->is_leaving || now_ns < s->leave_by_ns || now_ns >= s->gone_by_ns ||
+	    s->leave_by_ns >= s->leave_limit_ns || s->phase != SERVICES_READY ||
+	    s->since_ns > s->leave_from_ns || looked == s->leave_looked)
+		return 0;
+	s->leave_looked = looked;
+	s->leave_from_ns = now_ns;
+	s->leave_by_ns = s->leave_limit_ns - now_ns < s->leave_more_ns ? s->leave_limit_ns :
+	    now_ns + s->leave_more_ns;
+	return 1;
+}
+
 static void
 services_kill(struct master *master, uint32_t i, int64_t now_ns)
 {
@@ -368,8 +387,10 @@ services_kill(struct master *master, uint32_t i, int64_t now_ns)
 
 	if (s->is_leaving) {
 		reason = "it did not leave at shutdown";
-		log_warnx("shutdown kill service=%s pid=%d", s->name,
-		    services_pid(master, (enum board_kind)(i + 1)));
+		log_warnx("shutdown kill service=%s pid=%d%s", s->name,
+		    services_pid(master, (enum board_kind)(i + 1)),
+		    i == BOARD_SERVICE_SLOT(BOARD_NOTIFIER) && s->was_ready ?
+		    " advice=\"its module may not have been told of every worker's end\"" : "");
 	} else if (now_ns >= s->gone_by_ns) {
 		reason = "it left its master";
 	} else if (!s->was_ready && !drain_has_begun(&master->drain)) {
@@ -386,7 +407,7 @@ services_step(struct master *master, int64_t now_ns)
 	for (uint32_t i = 0; i < BOARD_N_SERVICES; i++) {
 		struct services_service *s = &master->services.of[i];
 
-		if (now_ns >= services_kill_at(master, i))
+		if (now_ns >= services_kill_at(master, i) && !services_gets_on(master, i, now_ns))
 			services_kill(master, i, now_ns);
 		if (now_ns < s->restart_ns)
 			continue;
@@ -412,17 +433,22 @@ services_deadline(const struct master *master)
 }
 
 void
-services_leave(struct master *master, enum board_kind kind, int64_t leave_by_ns, int64_t now_ns)
+services_leave(struct master *master, enum board_kind kind, int64_t patience_ns,
+    int64_t limit_ns, int64_t now_ns)
 {
 	struct services_service *s = services_get(&master->services, kind);
 
 	if (s->main == NULL || s->is_leaving)
 		return;
 	s->is_leaving = 1;
-	s->leave_by_ns = leave_by_ns;
 	/* One that never worked has nothing to finish. */
-	if (!s->was_ready && leave_by_ns > now_ns + SERVICES_GONE_NS)
-		s->leave_by_ns = now_ns + SERVICES_GONE_NS;
+	if (!s->was_ready && patience_ns > SERVICES_GONE_NS)
+		patience_ns = SERVICES_GONE_NS;
+	s->leave_by_ns = now_ns + patience_ns;
+	s->leave_more_ns = patience_ns;
+	s->leave_limit_ns = now_ns + limit_ns;
+	s->leave_from_ns = now_ns;
+	s->leave_looked = atomic_load(&master->board->slots[BOARD_SERVICE_SLOT(kind)].looked);
 	s->restart_ns = INT64_MAX;
 	if (s->phase == SERVICES_DOWN && s->was_ready &&
 	    (kind == BOARD_STORE || kind == BOARD_NOTIFIER))

@@ -36,7 +36,10 @@ struct services_service {
 	int64_t pause_ns;	/* before the next replacement */
 	int64_t restart_ns;	/* when; INT64_MAX = not due */
 	int64_t gone_by_ns;	/* it has closed its end: killed then; INT64_MAX = it has not */
-	int64_t leave_by_ns;	/* is_leaving: killed then */
+	/* is_leaving: killed then; as long as it gets on, it gets LEAVE_MORE_NS again and again */
+	int64_t leave_by_ns;
+	int64_t leave_from_ns, leave_more_ns, leave_limit_ns;
+	uint64_t leave_looked;	/* the board's count of its rounds at LEAVE_FROM_NS */
 };
 
 struct services {
@@ -72,9 +75,10 @@ void	services_step(struct master *master, int64_t now_ns);
 int64_t	services_deadline(const struct master *master);
 
 /* Ask the service to finish and go; who has something to finish and no process gets one for it.
- * What is still there at LEAVE_BY_NS is killed. */
-void	services_leave(struct master *master, enum board_kind kind, int64_t leave_by_ns,
-	    int64_t now_ns);
+ * What is still there after PATIENCE_NS is killed, unless it has got on meanwhile, and LIMIT_NS are
+ * not over. */
+void	services_leave(struct master *master, enum board_kind kind, int64_t patience_ns,
+	    int64_t limit_ns, int64_t now_ns);
 
 /* 1 when it has no process and gets none any more (also: when it is not configured). */
 int	services_is_over(const struct master *master, enum board_kind kind);

@@ -187,6 +187,15 @@ sub is_unserved ($d, $name) {
 }
 
 {
+	note '-- a shutdown with more to tell than twice the timeout is enough for';
+	my $d = Liminal::Daemon->start(name => 'telling', conf => conf('notifier_script', '"%D/calls"', 'drain_timeout = "100ms"'));
+	my @workers = map { $d->worker(name => $_, identity => "leave-slow$_") } 1 .. 12;
+	is $d->stop, 0, 'the daemon ends';
+	is scalar(grep { /leave unregistered/ } split /\n/, Liminal::Daemon::slurp($d->dir . '/calls')), 12,
+	    'and has told of each worker';
+}
+
+{
 	note '-- children of the module';
 	my $d = Liminal::Daemon->start(name => 'children', conf => conf('notifier_script'));
 	my $w = $d->client(name => 'w');
