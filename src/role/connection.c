@@ -193,6 +193,21 @@ connection_decode(struct connection *c)
 	buf_consume(&c->in, buf_len(&c->in) - left);
 }
 
+/* ERROR: errno, 0 = in order. What came before has arrived, and some of it, a publish that is
+ * consumed, has no answer to wait for: it must not be lost because the row is not there yet. */
+static void
+connection_hung_up(struct connection *c, int error)
+{
+	if (c->is_recording && buf_len(&c->in) > 0) {
+		handshake_recorded(c, 0);
+		connection_decode(c);
+	}
+	if (error == 0)
+		connection_end(c, ROLE_EXIT_OK, "the peer closed the connection");
+	else
+		connection_end(c, ROLE_EXIT_OK, "the connection was lost: %s", strerror(error));
+}
+
 /* Read once what is there. */
 static void
 connection_read(struct connection *c)
@@ -218,9 +233,9 @@ connection_read(struct connection *c)
 		if (c->in_need <= buf_len(&c->in))
 			connection_decode(c);
 	} else if (n == 0)
-		connection_end(c, ROLE_EXIT_OK, "the peer closed the connection");
+		connection_hung_up(c, 0);
 	else if (errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR)
-		connection_end(c, ROLE_EXIT_OK, "the connection was lost: %s", strerror(errno));
+		connection_hung_up(c, errno);
 }
 
 void
