@@ -111,7 +111,10 @@ tap_apply(struct connection *c, struct state_txn *txn, struct intent *intent)
 {
 	const struct frame *frame = &intent->tapped->frame;
 	struct notifier_publish publish = {
-		.deadline_ns = clock_now_ns() + c->conf->notifier_timeout_ns,
+		/* Until shortly before tap_done()'s: one that came behind a call that did not
+		 * return is still asked about. */
+		.deadline_ns = clock_now_ns() + c->conf->notifier_timeout_ns +
+		    NOTIFIER_GRACE_NS / 2,
 		.channel = frame->u.publish.channel, .payload = frame->u.publish.envelope.payload,
 	};
 	struct inbox_entry entry;

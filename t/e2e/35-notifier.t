@@ -242,6 +242,21 @@ sub is_unserved ($d, $name) {
 	$p->expect_answer(1, 'e', 'other frames do not wait');
 	$p->expect('PublishError', { stream => 61 });
 
+	note '-- who publishes and leaves before the keeper knows of it';
+	kill 'STOP', $d->keeper_pid;
+	my $brief = $d->client(name => 'brief');
+	$brief->send('Publish', channel => 'tap', payload => 'brief', stream => 1);
+	$brief->hang_up;
+	wait_until(sub { grep { /^publish \d+ tap 5 brief/ } calls($d) }, 'the module gets it');
+	kill 'CONT', $d->keeper_pid;
+
+	note '-- one behind a call that does not return';
+	$d->allow_log(qr/notifier/);
+	$p->send_all(map { ['Publish', channel => $_, stream => 70, payload => 'behind'] } 'hang', 'tap');
+	$p->expect('PublishError', { stream => 70, message => qr/'hang'/ }, 'that one goes its usual way');
+	$p->expect_quiet('the next one is consumed');
+	wait_until(sub { grep { /^publish $id tap 6 behind/ } calls($d) }, 'by the next process');
+
 	note '-- more than may wait';
 	kill 'STOP', notifier_pid($d);
 	$p->send_all(map { ['Publish', channel => 'tap', stream => 100 + $_, payload => 'z' x 30000] } 1 .. 4);
