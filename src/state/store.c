@@ -3,8 +3,11 @@
  * The size is fixed when it is created, because a map that one process enlarges has to be adopted by
  * all others; each later start raises it to what is usual, when no other process is there yet.
  */
+#include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "state/env.h"
 #include "state/store.h"
@@ -64,6 +67,21 @@ store_check_writing(struct state *store)
 	return state_commit(txn);
 }
 
+/* What a directory names survives a power cut only when the directory itself was written. One that
+ * may not be read, and file systems that know no such thing (EINVAL), are left to themselves. */
+static int
+store_sync_dir(const char *path, struct err *err)
+{
+	int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC), rc = 0;
+
+	if (fd == -1)
+		return 0;
+	if (fsync(fd) == -1 && errno != EINVAL)
+		rc = err_sys(err, errno, "persist_dir: cannot flush the directory %s", path);
+	close(fd);
+	return rc;
+}
+
 int
 store_create_sized(const char *persist_dir, uint32_t max_connections, size_t map_bytes,
     struct err *err)
@@ -84,6 +102,10 @@ store_create_sized(const char *persist_dir, uint32_t max_connections, size_t map
 		err_set(err, rc, "persist_dir: cannot write to the store in %s: %s%s", path,
 		    state_error_text(store), rc == ERR_CORRUPT ? ENV_DAMAGED : "");
 	state_close(store);
+	if (rc == 0)
+		rc = store_sync_dir(path, err);
+	if (rc == 0)
+		rc = store_sync_dir(persist_dir, err);
 	return rc;
 }
 
