@@ -46,6 +46,7 @@
 /* Room on the disk below which new dispatches are refused: one answer of the largest kind. */
 #define RECORDER_DISK_MIN	(UINT64_C(16) << 20)
 #define RECORDER_DISK_LOOK_NS	CLOCK_SECOND
+#define RECORDER_READERS_NS	CLOCK_SECOND
 #define RECORDER_RETRY_MIN_NS	(CLOCK_SECOND / 4)
 #define RECORDER_RETRY_MAX_NS	(30 * CLOCK_SECOND)
 /* The state's map is full of others' rows: they will take them. */
@@ -93,6 +94,7 @@ struct recorder {
 	uint32_t fault_code;		/* the wire's reason */
 	int64_t retry_ns, retry_at_ns;
 	int64_t disk_looked_ns;
+	int64_t readers_checked_ns;
 	struct log_limit dropped_limit;
 	int is_broken;			/* LMDB failed to write its head: a new process has to go on */
 	int has_lost;			/* what the drain was to make durable is not */
@@ -461,12 +463,26 @@ recorder_finish(struct recorder *r)
 	return 0;
 }
 
+/* Connections that die while they read keep what they saw from being used again; only while
+ * something is written does it matter. */
+static void
+recorder_check_readers(struct recorder *r)
+{
+	int64_t now = clock_now_ns();
+
+	if (now - r->readers_checked_ns < RECORDER_READERS_NS)
+		return;
+	r->readers_checked_ns = now;
+	(void)state_check_readers(r->store);
+}
+
 /* One batch, from the inbox to the answers. */
 static int
 recorder_turn(struct recorder *r)
 {
 	int rc, is_tight = 0;
 
+	recorder_check_readers(r);
 	rc = recorder_write(r, &is_tight);
 	if (rc == 0) {
 		recorder_judge(r, is_tight);

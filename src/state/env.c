@@ -7,11 +7,14 @@
  * microseconds. MDB_NOSYNC only for what lies on a tmpfs and means nothing after a restart.
  */
 #include <errno.h>
+#include <limits.h>
+#include <linux/futex.h>
 #include <lmdb.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -20,6 +23,8 @@
 
 #define ENV_OPEN_TRIES	3
 #define ENV_READ_TRIES	16
+/* The head of LMDB's lock file: its two locks, each in its own cache lines; readers follow. */
+#define ENV_LOCK_BYTES	256
 
 const char *const state_table_names[STORE_TABLES_END] = {
 	[STATE_CONNECTIONS] = "connections",
@@ -606,10 +611,42 @@ state_each_owner(struct state_txn *txn, enum state_table table,
 	return rc == ERR_NOTFOUND ? 0 : rc;
 }
 
+/*
+ * Wake everybody who waits for one of LMDB's locks. A process that is killed when it has released
+ * a lock, before it has woken the next in line, takes that wake-up with it: the kernel makes up for it,
+ * but not when a third one has taken the lock meanwhile. Then the next in line would sleep until two
+ * others contend. Who wakes for nothing looks and sleeps again.
+ */
+static void
+env_wake_waiters(void)
+{
+	static const char name[] = "/lock.mdb\n";
+	unsigned long start;
+	char line[4352];
+	uint32_t *words;
+	size_t i, len;
+	FILE *maps;
+
+	if ((maps = fopen("/proc/self/maps", "re")) == NULL)
+		return;
+	while (fgets(line, sizeof line, maps) != NULL) {
+		len = strlen(line);
+		if (len < sizeof name || strcmp(line + len - sizeof name + 1, name) != 0 ||
+		    sscanf(line, "%lx", &start) != 1)
+			continue;
+		/* Where in the head of the file the locks are is LMDB's affair. */
+		words = (uint32_t *)start;
+		for (i = 0; i < ENV_LOCK_BYTES / sizeof *words; i++)
+			syscall(SYS_futex, words + i, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
+	}
+	fclose(maps);
+}
+
 int
 state_check_readers(struct state *state)
 {
 	int dead, rc = mdb_reader_check(state->mdb, &dead);
 
+	env_wake_waiters();
 	return rc == 0 ? 0 : env_fail(state, rc);
 }

@@ -133,7 +133,8 @@ int	state_cursor_del(struct state_cursor *cursor);
 int	state_each_owner(struct state_txn *txn, enum state_table table,
 	    int (*visit)(void *arg, uint64_t conn_id), void *arg);
 
-/* Free the reader slots of processes that died while reading; for the keeper. */
+/* Free the reader slots of processes that died while reading, and wake those whose wake-up died with
+ * one that had the write lock; for the keeper, and for the store process. */
 int	state_check_readers(struct state *state);
 
 /* Remember to poke connection CONN_ID in SLOT after the commit. 0 or ERR_NOMEM. */

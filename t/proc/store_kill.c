@@ -35,6 +35,7 @@ static uint64_t last_conn_id;
 static void
 poke_all(void)
 {
+	cr_assert(eq(int, state_check_readers(fixture_state), 0));
 	for (uint32_t slot = SLOT_OF(0); slot < SLOT_OF(FEEDERS); slot++)
 		wake_poke_always(&fixture_wake, slot,
 		    atomic_load(&fixture_board->slots[slot].conn_id));

@@ -1,4 +1,5 @@
 /* state: the environment, its transactions, ids and rows. */
+#include <linux/futex.h>
 #include <sys/stat.h>
 
 #include "unit/state_fixture.h"
@@ -480,4 +481,59 @@ Test(state_env, counters_are_not_mistaken_for_pools)
 	cr_assert(eq(int, counters_each(txn, counter_sum, &sum), 0));
 	cr_assert(eq(u64, sum, UINT64_MAX - 1));
 	commit(txn);
+}
+
+/* The lock that this process holds and others wait for, in the mapping of the lock file. */
+static _Atomic uint32_t *
+held_lock(void)
+{
+	char path[128], line[512], end[128];
+	unsigned long long start;
+	_Atomic uint32_t *word = NULL;
+	FILE *maps = fopen("/proc/self/maps", "re");
+
+	cr_assert(ne(ptr, maps, NULL));
+	snprintf(path, sizeof path, "%s/state/lock.mdb", fixture_dir);
+	while (word == NULL && fgets(line, sizeof line, maps) != NULL)
+		if (sscanf(line, "%llx-%*s %*s %*s %*s %*s %127s", &start, end) == 2 &&
+		    strcmp(end, path) == 0)
+			word = (_Atomic uint32_t *)(uintptr_t)start;
+	fclose(maps);
+	cr_assert(word != NULL, "no mapping of %s", path);
+	for (int i = 0; i < 64; i++, word++)
+		if ((*word & FUTEX_TID_MASK) == (uint32_t)gettid() && (*word & FUTEX_WAITERS))
+			return word;
+	return NULL;
+}
+
+/* A wake-up that gets lost between a dying process, one that takes the lock at that moment, and one
+ * that sleeps: made by forgetting, while the lock is held, that somebody waits for it. */
+Test(state_env, who_was_not_woken_is_found)
+{
+	struct state_txn *txn = write_begin();
+	_Atomic uint32_t *lock;
+	int status, i;
+	pid_t pid;
+
+	if ((pid = fork_child()) == 0) {
+		struct state *mine;
+
+		if (state_open(&mine, fixture_dir, NULL, NULL) != 0 ||
+		    state_begin_write(mine, &txn) != 0 || state_commit(txn) != 0)
+			_exit(1);
+		_exit(0);
+	}
+	for (i = 0; (lock = held_lock()) == NULL; i++) {
+		cr_assert(lt(int, i, 10000));
+		usleep(1000);
+	}
+	usleep(20000);		/* it sleeps by now; if not, it need not be woken */
+	atomic_fetch_and(lock, ~FUTEX_WAITERS);
+	commit(txn);
+	cr_assert(eq(int, state_check_readers(fixture_state), 0));
+	for (i = 0; waitpid(pid, &status, WNOHANG) == 0; i++) {
+		cr_assert(i < 10000, "it sleeps on");
+		usleep(1000);
+	}
+	cr_assert(eq(int, status, 0));
 }
