@@ -12,6 +12,8 @@
 #include "state/store.h"
 #include "tools/check_store.h"
 
+#define SHOWN	50
+
 struct known {
 	uint64_t dispatch, workflow_hash;
 	uint32_t next_step;		/* open ones */
@@ -30,7 +32,8 @@ violation(const char *fmt, ...)
 {
 	va_list ap;
 
-	violations++;
+	if (++violations > SHOWN)
+		return;		/* one cause can have a hundred thousand */
 	fputs("store: ", stdout);
 	va_start(ap, fmt);
 	vprintf(fmt, ap);
