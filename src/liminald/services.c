@@ -191,17 +191,19 @@ services_start(struct master *master, int64_t now_ns)
 static void
 services_fail_start(struct master *master, uint32_t i, const char *reason, int64_t now_ns)
 {
-	static const struct { const char *setting; enum master_exit status; } failures[] = {
-		[BOARD_SERVICE_SLOT(BOARD_STORE)] = { "persist_dir", MASTER_EXIT_ENVIRONMENT },
-		[BOARD_SERVICE_SLOT(BOARD_NOTIFIER)] =
-		    { "notifier module", MASTER_EXIT_CONFIGURATION },
-		[BOARD_SERVICE_SLOT(BOARD_ROUTER)] =
-		    { "dispatch router", MASTER_EXIT_CONFIGURATION },
+	static const struct { const char *setting, *advice; enum master_exit status; } failures[] = {
+		[BOARD_SERVICE_SLOT(BOARD_STORE)] = { "persist_dir", "", MASTER_EXIT_ENVIRONMENT },
+		[BOARD_SERVICE_SLOT(BOARD_NOTIFIER)] = { "notifier module",
+		    " advice=\"signal 9 is also how a start ends that takes longer than notifier "
+		    "timeout\"", MASTER_EXIT_CONFIGURATION },
+		[BOARD_SERVICE_SLOT(BOARD_ROUTER)] = { "dispatch router",
+		    " advice=\"signal 9 is also how a start ends that takes longer than dispatch "
+		    "router_timeout\"", MASTER_EXIT_CONFIGURATION },
 	};
 
-	log_errorx("start failed service=%s pid=%d reason=\"%s\" setting=\"%s\"",
+	log_errorx("start failed service=%s pid=%d reason=\"%s\" setting=\"%s\"%s",
 	    master->services.of[i].name, (int)master->slots.slot[i].pid, reason,
-	    failures[i].setting);
+	    failures[i].setting, strstr(reason, "signal 9") != NULL ? failures[i].advice : "");
 	drain_fail(master, failures[i].status, now_ns);
 }
 

@@ -246,6 +246,7 @@ registration_done_give_up(struct connection *c, struct intent *intent)
 	}
 	registration->state = REGISTRATION_REJECTED;
 	snprintf(registration->reason, sizeof registration->reason,
-	    "the notifier did not answer within notifier timeout (%lld ms)",
+	    "the notifier did not answer within notifier timeout (%lld ms): it is stopped, or busy "
+	    "with others; try again",
 	    (long long)(c->conf->notifier_timeout_ns / CLOCK_MS));
 }
