@@ -59,6 +59,9 @@
 
 struct recorder_row { uint64_t id; size_t len; };
 
+/* A caller, or (REQUEST is not 0) one dispatch of a caller that is still there. */
+struct recorder_end { uint64_t conn_id, request; };
+
 struct recorder_answer { uint64_t conn_id, request; uint32_t slot, code; };
 
 struct recorder {
@@ -83,7 +86,7 @@ struct recorder {
 	struct recorder_answer *answers;
 	size_t n_answers, size_answers;
 	unsigned n_steps;		/* that nobody waits for */
-	uint64_t *ended;		/* callers whose end could not be written and must not be lost */
+	struct recorder_end *ended;	/* whose end could not be written and must not be lost */
 	size_t n_ended, size_ended;
 
 	int is_closing;			/* there is more to close than one commit does */
@@ -184,8 +187,12 @@ recorder_write_entry(void *arg, const struct inbox_entry *entry, const void *bod
 	enum history_recorded recorded;
 	struct history_step step;
 
-	if (entry->kind == INBOX_CALLER_ENDED)
-		return is_old ? 0 : history_write_ended(&r->writer, entry->conn_id);
+	if (entry->kind == INBOX_CALLER_ENDED) {
+		if (is_old)
+			return 0;
+		return entry->request == 0 ? history_write_ended(&r->writer, entry->conn_id) :
+		    history_write_unrecorded(&r->writer, entry->conn_id, entry->request);
+	}
 	if (entry->kind != INBOX_OPERATIONS || history_step_unpack(body, entry->len, &step) != 0)
 		return 0;
 	step.conn_id = entry->conn_id;
@@ -198,9 +205,9 @@ recorder_write_entry(void *arg, const struct inbox_entry *entry, const void *bod
 }
 
 static int
-recorder_keep_ended(struct recorder *r, uint64_t conn_id)
+recorder_keep_ended(struct recorder *r, uint64_t conn_id, uint64_t request)
 {
-	uint64_t *more;
+	struct recorder_end *more;
 	size_t size;
 
 	if (r->n_ended == r->size_ended) {
@@ -210,24 +217,30 @@ recorder_keep_ended(struct recorder *r, uint64_t conn_id)
 		r->ended = more;
 		r->size_ended = size;
 	}
-	r->ended[r->n_ended++] = conn_id;
+	r->ended[r->n_ended].conn_id = conn_id;
+	r->ended[r->n_ended++].request = request;
 	return 0;
 }
 
-/* Note who waits, when nothing could be written. Who has ended is told once only: that stays. */
+/* Note who waits, when nothing could be written. What has ended is told once only: that stays. */
 static int
 recorder_refuse_entry(void *arg, const struct inbox_entry *entry, const void *body)
 {
 	struct recorder *r = arg;
 	struct history_step step;
+	int rc;
 
 	/* The next life closes whatever is open. */
 	if (entry->kind == INBOX_CALLER_ENDED)
-		return r->is_draining ? 0 : recorder_keep_ended(r, entry->conn_id);
+		return r->is_draining ? 0 :
+		    recorder_keep_ended(r, entry->conn_id, entry->request);
 	if (entry->kind != INBOX_OPERATIONS || history_step_unpack(body, entry->len, &step) != 0)
 		return 0;
 	step.conn_id = entry->conn_id;
 	step.request = entry->request;
+	if ((step.flags & HISTORY_CLOSES) && !(step.flags & HISTORY_OPENS) && !r->is_draining &&
+	    (rc = recorder_keep_ended(r, step.conn_id, step.request)) != 0)
+		return rc;
 	if (step.flags & HISTORY_AWAITED)
 		return recorder_await(r, &step, r->fault_code);
 	r->n_steps++;
@@ -409,7 +422,8 @@ recorder_put_back(struct recorder *r, struct state_txn *txn)
 	int rc = 0;
 
 	for (i = 0; rc == 0 && i < r->n_ended; i++) {
-		entry.conn_id = r->ended[i];
+		entry.conn_id = r->ended[i].conn_id;
+		entry.request = r->ended[i].request;
 		rc = inbox_post(txn, RECORDER_INBOX, r->context->slot, &entry, NULL);
 	}
 	return rc;

@@ -14,6 +14,7 @@
 #define HISTORY_ANY_KEY		512	/* longer than LMDB's longest key */
 
 #define HISTORY_CALLER_ENDED	"the caller's connection ended"
+#define HISTORY_UNRECORDED	"how it ended could not be recorded"
 #define HISTORY_DAEMON_ENDED	"the daemon ended"
 
 /* A row of `open`, copied out of the map. */
@@ -400,6 +401,17 @@ history_close_open(struct history_writer *writer, const uint8_t *prefix, size_t 
 			return rc;
 	}
 	return rc == 0 || rc == ERR_NOTFOUND ? n : rc;
+}
+
+int
+history_write_unrecorded(struct history_writer *writer, uint64_t conn_id, uint64_t request)
+{
+	uint8_t key[HISTORY_OPEN_KEY_SIZE];
+	int rc;
+
+	history_open_key(key, conn_id, request);
+	rc = history_close_open(writer, key, sizeof key, HISTORY_UNRECORDED, 1);
+	return rc < 0 ? rc : 0;
 }
 
 int

@@ -42,6 +42,11 @@ int	history_write_step(struct history_writer *writer, const struct history_step 
 int	history_write_again(struct history_writer *writer, const struct history_step *step,
 	    enum history_recorded *recorded);
 
+/* How the dispatch of CONN_ID's REQUEST ended could not be written: close it without that, if it is
+ * open. */
+int	history_write_unrecorded(struct history_writer *writer, uint64_t conn_id,
+	    uint64_t request);
+
 /* CONN_ID has ended: history_close_ended will close what it has open. */
 int	history_write_ended(struct history_writer *writer, uint64_t conn_id);
 

@@ -37,7 +37,8 @@ enum inbox_kind {
 
 	/* To the services; conn_id and request say who asked and the asker's number for it. */
 	INBOX_OPERATIONS = 32,	/* store; body: state/history.h */
-	INBOX_CALLER_ENDED,	/* store: conn_id's dispatches that are still open are to be closed */
+	INBOX_CALLER_ENDED,	/* store: conn_id's dispatches that are still open are to be closed;
+				 * with a request (store to itself): that one */
 	INBOX_REGISTER,		/* notifier: see state/registrations.h */
 	INBOX_UNREGISTER,	/* notifier */
 	INBOX_PUBLISH,		/* notifier; body: role/notifier.h */

@@ -289,15 +289,20 @@ SKIP: {
 	if ($> != 0 || system("mount -t tmpfs -o size=24m tmpfs $dir 2>/dev/null") != 0) {
 		$d->{finished} = 1;
 		$d->_remove;
-		skip 'cannot mount a small file system', 8;
+		skip 'cannot mount a small file system', 15;
 	}
 	$d->run->wait_ready;
 	my $caller = $d->client(name => 'caller');
-	my $worker = $d->worker(name => 'w', types => ['upper'], capacity => 2);
+	my $worker = $d->worker(name => 'w', types => ['upper'], capacity => 3);
 	$caller->open(1, $POOL);
 	$caller->ask(1, recorded(1));
 	$worker->expect('Push');
 	await_history($d, 'w-1', 3, 'under way');
+	my $staying = $d->client(name => 'staying');
+	$staying->open(1, $POOL);
+	$staying->ask(1, typed_request('upper', 'x', workflow_id => 'w-2', ordinal => 1));
+	my $push = $worker->expect('Push');
+	await_history($d, 'w-2', 3, 'another one');
 	system "head -c 64M /dev/zero > $dir/fill 2>/dev/null";
 	$d->expect_log(qr/dispatch record: persist_dir \S+: (?:no space|the disk is nearly full)/i);
 	$d->allow_log(qr/outcome not recorded|dispatch record: dropped/);
@@ -317,11 +322,17 @@ SKIP: {
 	is $frame->{type}, 'ConversationError', 'the disk is full: refused';
 	is $frame->{code}, R_PRESSURE, 'under pressure';
 	like $frame->{message}, qr/record.*persist_dir/, 'with the reason';
+	$worker->reply($push, typed_response('w', output => 'x' x 1_000_000));
+	$staying->expect_refusal(1, R_PRESSURE, qr/^the outcome could not be recorded: persist_dir/,
+	    'nor is an answer given that is not recorded');
 	$caller->hang_up;
 	unlink "$dir/fill" or die "unlink: $!";
 	my @seen = await_history($d, 'w-1', 4, 'once there is room it is closed');
 	is_deeply [brief($seen[3])], ['conversation_closed failed retry'], 'as when there had been';
-	$_->hang_up for $worker, $other;
+	@seen = await_history($d, 'w-2', 4, 'so is the one whose caller is still there');
+	is_deeply [brief($seen[3])], ['conversation_closed failed retry'], 'without its outcome';
+	like $seen[3]{message}, qr/could not be recorded/, 'and it says so';
+	$_->hang_up for $worker, $other, $staying;
 	$d->stop;
 	system "umount -l $dir";
 	$d->finish;
