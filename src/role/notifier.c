@@ -316,7 +316,7 @@ notifier_apply_restored(struct state_txn *txn, void *arg)
 	    q->is_accepted ? INBOX_NOTIFIED_NO : INBOX_NOTIFIED_LOST, q->reason);
 }
 
-/* The last process got a yes, and the connection left before that was written. */
+/* The last process was asking, or got a yes, and the connection left before that was written. */
 static int
 notifier_settle_lost(struct notifier_question *q)
 {
@@ -325,8 +325,8 @@ notifier_settle_lost(struct notifier_question *q)
 	struct state_txn *txn;
 	int rc;
 
-	if (lost->phase != BOARD_CALL_DONE || lost->what.kind != INBOX_REGISTER ||
-	    lost->what.conn_id != q->conn_id || lost->result != 1)
+	if (lost->phase == BOARD_CALL_NONE || lost->what.kind != INBOX_REGISTER ||
+	    lost->what.conn_id != q->conn_id)
 		return MODULE_MORE;
 	if ((rc = state_begin_read(q->module->state, &txn)) != 0)
 		return rc;
@@ -334,6 +334,10 @@ notifier_settle_lost(struct notifier_question *q)
 	state_abort(txn);
 	if (rc != ERR_NOTFOUND)
 		return rc == 0 ? MODULE_MORE : rc;
+	if (lost->phase == BOARD_CALL_BEGUN)
+		notifier_log_lost(&lost->what, "worker_registered", "rejected");
+	if (lost->phase == BOARD_CALL_BEGUN || lost->result != 1)
+		return MODULE_MORE;
 	q->called = lost->what.request;
 	return module_write(q->module, notifier_apply_owed, q);
 }

@@ -229,6 +229,18 @@ Test(notifier, died_after_an_acceptance_that_nobody_waits_for)
 	cr_assert(eq(u64, rows_in(STATE_REGISTRATIONS), 0));
 }
 
+/* What the last process got a yes for is settled once, whatever its connection asks later. */
+Test(notifier, died_before_an_acceptance_was_written_and_others_replace_it)
+{
+	uint64_t first = ask_as(5, "x"), second = ask_as(5, "y"), third = ask_as(5, "z");
+
+	died_over(BOARD_CALL_DONE, INBOX_REGISTER, 5, first, 1);
+	CALLS("unregistered 5; registered 5 y; unregistered 5; registered 5 z");
+	cr_assert(lt(u64, second, third));
+	cr_assert(eq(int, phase_of(5, third), REGISTRATIONS_ACCEPTED));
+	cr_assert(eq(u64, rows_in(STATE_REGISTRATIONS), 1));
+}
+
 Test(notifier, died_in_unregistered)
 {
 	uint64_t id = accepted_before("w");
