@@ -69,8 +69,7 @@ static void
 responder_lose_in(struct connection *c, struct responder *responder)
 {
 	responder_watch_in(c, responder, 0);
-	close(responder->process.in_fd);
-	responder->process.in_fd = -1;
+	responder_close_fd(c, &responder->process.in_fd);
 	buf_free(&responder->to);
 	responder_let_leave(c, responder);
 }
@@ -221,8 +220,7 @@ responder_out_ready(struct connection *c, struct watch *watch, uint32_t events)
 		return;
 	if (responder_read(c, responder) == 0) {
 		/* Most often its end, and then the process's own end follows at once. */
-		close(responder->process.out_fd);
-		responder->process.out_fd = -1;
+		responder_close_fd(c, &responder->process.out_fd);
 		responder->is_out_watched = 0;
 		responder_let_leave(c, responder);
 	}
@@ -254,8 +252,7 @@ responder_forget(struct connection *c, struct responder *responder)
 	responder_count(c, responder);
 	if (process->in_fd != -1) {
 		responder_watch_in(c, responder, 0);
-		close(process->in_fd);
-		process->in_fd = -1;
+		responder_close_fd(c, &process->in_fd);
 	}
 	/* Kept open: what it still writes must not kill it before it has tidied up. */
 	if (responder->is_out_watched)

@@ -68,6 +68,8 @@ void	responder_let_leave(struct connection *c, struct responder *responder);
 /* The same, and it is told to. */
 void	responder_dismiss(struct connection *c, struct responder *responder);
 void	responder_kill(struct connection *c, struct responder *responder);
+/* Close one of its descriptors, watched or not; -1 = closed already. */
+void	responder_close_fd(struct connection *c, int *fd);
 /* Its conversation has failed, with REASON. */
 void	responder_log_end(struct connection *c, struct responder *responder, const char *reason);
 /* The connection ends: first all are killed, later what has ended is reaped. */

@@ -111,10 +111,8 @@ responder_err_ready(struct connection *c, struct watch *watch, uint32_t events)
 	struct responder *responder = RESPONDER_OF(watch, err_watch);
 
 	(void)events;
-	if (responder->process.err_fd != -1 && responder_read_err(c, responder) == 0) {
-		close(responder->process.err_fd);
-		responder->process.err_fd = -1;
-	}
+	if (responder->process.err_fd != -1 && responder_read_err(c, responder) == 0)
+		responder_close_fd(c, &responder->process.err_fd);
 }
 
 /* Its last words: what the pipe still holds, and a line without an end. */
@@ -135,6 +133,21 @@ responder_drain_err(struct connection *c, struct responder *responder)
 }
 
 /* The end. */
+
+/*
+ * Not left to close(2): epoll forgets a descriptor with its last copy only, and a process that is being
+ * started has a copy of each of ours until its exec is through, which is after vfork(2) has let us
+ * go on. An event would then name memory that is free.
+ */
+void
+responder_close_fd(struct connection *c, int *fd)
+{
+	if (*fd == -1)
+		return;
+	(void)epoll_ctl(c->epoll_fd, EPOLL_CTL_DEL, *fd, NULL);	/* not every one is watched */
+	close(*fd);
+	*fd = -1;
+}
 
 void
 responder_log_end(struct connection *c, struct responder *responder, const char *reason)
@@ -164,7 +177,10 @@ responder_bury(struct connection *c, struct responder *responder)
 {
 	responder_forget(c, responder);
 	responder_stop_leaving(c, responder);
-	process_close_program(&responder->process);
+	responder_close_fd(c, &responder->process.in_fd);
+	responder_close_fd(c, &responder->process.out_fd);
+	responder_close_fd(c, &responder->process.err_fd);
+	responder_close_fd(c, &responder->process.pid_fd);
 	TAILQ_REMOVE(&c->responders, responder, link);
 	c->n_responders--;
 	TAILQ_INSERT_TAIL(&c->ended, responder, link);
