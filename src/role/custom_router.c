@@ -262,22 +262,6 @@ routing_look(struct routing *r)
 /* What comes of it. */
 
 static int
-routing_refuse_in(struct routing *r, struct state_txn *txn, const struct pending_item *item,
-    uint16_t code, const char *text)
-{
-	struct inbox_entry entry;
-	int rc;
-
-	memset(&entry, 0, sizeof entry);
-	entry.kind = INBOX_FAILED;
-	entry.code = code;
-	entry.request = item->row.request;
-	entry.len = (uint32_t)strlen(text);
-	rc = inbox_post(txn, item->row.awaiter, item->row.awaiter_slot, &entry, text);
-	return rc != 0 ? rc : pending_remove(txn, &r->question.pool, &r->question.where);
-}
-
-static int
 routing_apply_refusal(struct state_txn *txn, void *arg)
 {
 	struct pending_item item;
@@ -286,7 +270,7 @@ routing_apply_refusal(struct state_txn *txn, void *arg)
 
 	if (rc != 0)
 		return rc == ERR_NOTFOUND ? 0 : rc;
-	return routing_refuse_in(r, txn, &item, r->code, r->reason);
+	return pending_refuse(txn, &r->question.pool, &item, r->code, r->reason);
 }
 
 static int __attribute__((format(printf, 3, 4)))
@@ -345,11 +329,11 @@ routing_apply(struct state_txn *txn, void *arg)
 	if ((rc = routing_find_candidates(r, txn, &item)) != 0)
 		return rc;
 	if (r->candidates.n_accepting == 0)
-		return routing_refuse_in(r, txn, &item, FRAME_REASON_NO_WORKER,
+		return pending_refuse(txn, &r->question.pool, &item, FRAME_REASON_NO_WORKER,
 		    ROUTER_NO_WORKERS);
 	if (!state_fits(txn, item.payload.len))
-		return routing_refuse_in(r, txn, &item, FRAME_REASON_PRESSURE, "the server's "
-		    "state is full: the operator has to give runtime_dir more room");
+		return pending_refuse(txn, &r->question.pool, &item, FRAME_REASON_PRESSURE,
+		    STATE_FULL_TEXT);
 	if (r->candidates.n == 0)
 		return routing_queue(r, txn, &item);
 	for (i = 0; i < r->candidates.n; i++)

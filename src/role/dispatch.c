@@ -283,8 +283,7 @@ dispatch_place(struct connection *c, struct state_txn *txn, struct intent *inten
 	if (turn->candidates.n_accepting == 0)
 		return dispatch_refuse(intent, FRAME_REASON_NO_WORKER, DISPATCH_NO_WORKERS);
 	if (request->attempts == 0 && state_is_tight(txn))
-		return dispatch_refuse(intent, FRAME_REASON_PRESSURE,
-		    "the server's state is full: the operator has to give runtime_dir more room");
+		return dispatch_refuse(intent, FRAME_REASON_PRESSURE, STATE_FULL_TEXT);
 	if (turn->candidates.n == 0 || c->router->select == NULL)
 		return dispatch_queue(c, txn, intent, turn, turn->candidates.n > 0);
 	return dispatch_push(c, txn, intent, turn);

@@ -399,6 +399,19 @@ pending_tell_orphan(struct state_txn *txn, const struct pending_item *item)
 	return inbox_post(txn, item->row.awaiter, item->row.awaiter_slot, &entry, NULL);
 }
 
+int
+pending_refuse(struct state_txn *txn, const struct pool_name *name,
+    const struct pending_item *item, uint16_t code, const char *text)
+{
+	const struct inbox_entry entry = {
+		.kind = INBOX_FAILED, .code = code, .request = item->row.request,
+		.len = (uint32_t)strlen(text)
+	};
+	int rc = inbox_post(txn, item->row.awaiter, item->row.awaiter_slot, &entry, text);
+
+	return rc != 0 ? rc : pending_remove(txn, name, &item->key);
+}
+
 static int
 pending_refuse_lane(struct state_txn *txn, const struct pending_key *lane, uint64_t *n_pending)
 {

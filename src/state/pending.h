@@ -74,6 +74,11 @@ struct pending_item {
 int	pending_oldest(struct state_txn *txn, uint64_t pool, uint64_t conn_id,
 	    const struct pool_row *row, struct pending_item *item);
 
+/* Refuse ITEM, which waits in NAME's pool: its awaiter gets INBOX_FAILED with CODE and TEXT, and it
+ * leaves the queue. */
+int	pending_refuse(struct state_txn *txn, const struct pool_name *name,
+	    const struct pending_item *item, uint16_t code, const char *text);
+
 /* Refuse the waiting requests of the pool that none of its workers accepts (any more): their awaiters
  * get INBOX_NO_WORKERS. */
 int	pending_refuse_orphans(struct state_txn *txn, const struct pool_name *name);

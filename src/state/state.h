@@ -37,6 +37,10 @@ enum state_table {
 
 extern const char *const state_table_names[STORE_TABLES_END];
 
+/* What a peer reads when what it asks for does not fit. */
+#define STATE_FULL_TEXT \
+	"the server's state is full: the operator has to give runtime_dir more room"
+
 struct state;		/* an open environment; one per process */
 struct state_txn;	/* a transaction; at most one at a time per environment and process */
 struct state_cursor;

@@ -489,25 +489,6 @@ workers_tell_start(struct state_txn *txn, uint64_t conn_id, const struct pushes_
 	return inbox_post(txn, push->awaiter, push->awaiter_slot, &started, id);
 }
 
-/* A request that cannot be moved: the copy, which comes first, does not fit into the map. */
-static int
-workers_refuse(struct state_txn *txn, const struct pending_item *item,
-    const struct pool_name *name)
-{
-	static const char text[] = "the server's state is full: the operator has to give "
-	    "runtime_dir more room";
-	struct inbox_entry entry;
-	int rc;
-
-	memset(&entry, 0, sizeof entry);
-	entry.kind = INBOX_FAILED;
-	entry.code = FRAME_REASON_PRESSURE;
-	entry.request = item->row.request;
-	entry.len = sizeof text - 1;
-	rc = inbox_post(txn, item->row.awaiter, item->row.awaiter_slot, &entry, text);
-	return rc != 0 ? rc : pending_remove(txn, name, &item->key);
-}
-
 int
 workers_take(struct state_txn *txn, uint64_t conn_id, uint32_t slot,
     const struct pending_item *item, const struct pool_name *name)
@@ -558,7 +539,9 @@ workers_settle(struct state_txn *txn, uint64_t conn_id, const struct workers_poo
 		if (rc == ERR_NOTFOUND)
 			break;
 		if (rc == 0 && !state_fits(txn, item.payload.len)) {
-			rc = workers_refuse(txn, &item, name);
+			/* The copy, which comes first, does not fit. */
+			rc = pending_refuse(txn, name, &item, FRAME_REASON_PRESSURE,
+			    STATE_FULL_TEXT);
 		} else if (rc == 0) {
 			rc = workers_take(txn, conn_id, row.slot, &item, name);
 			row.in_flight++;
