@@ -224,31 +224,34 @@ inbox_read(struct state_txn *txn, uint64_t conn_id, uint64_t after, unsigned *ro
 	return inbox_read_rows(txn, conn_id, after, inbox_read_row, &reader);
 }
 
+struct inbox_head {
+	uint64_t *id;
+	struct inbox_entry *entry;
+	const void **body;
+};
+
+/* The row that is its only entry; 1 ends the walk. */
+static int
+inbox_take_head(void *arg, uint64_t id, const void *entries, size_t len)
+{
+	struct inbox_head *head = arg;
+
+	if (len < sizeof *head->entry)
+		return ERR_CORRUPT;
+	*head->id = id;
+	memcpy(head->entry, entries, sizeof *head->entry);
+	*head->body = (const uint8_t *)entries + sizeof *head->entry;
+	return len - sizeof *head->entry == head->entry->len ? 1 : ERR_CORRUPT;
+}
+
 int
 inbox_first(struct state_txn *txn, uint64_t conn_id, uint64_t *id, struct inbox_entry *entry,
     const void **body)
 {
-	struct state_cursor *cursor;
-	struct state_view key, row;
-	uint8_t start[16];
-	int rc;
+	struct inbox_head head = { id, entry, body };
+	int rc = inbox_read_rows(txn, conn_id, 0, inbox_take_head, &head);
 
-	state_key_put(start, conn_id);
-	state_key_put(start + 8, 0);
-	if ((rc = state_cursor_open(txn, STATE_INBOX, &cursor)) != 0)
-		return rc;
-	rc = state_seek(cursor, start, sizeof start, &key, &row);
-	state_cursor_close(cursor);
-	if (rc != 0)
-		return rc;
-	if (key.len != sizeof start || state_key_get(key.data) != conn_id)
-		return ERR_NOTFOUND;
-	if (row.len < sizeof *entry)
-		return ERR_CORRUPT;
-	*id = state_key_get((const uint8_t *)key.data + 8);
-	memcpy(entry, row.data, sizeof *entry);
-	*body = (const uint8_t *)row.data + sizeof *entry;
-	return row.len - sizeof *entry == entry->len ? 0 : ERR_CORRUPT;
+	return rc == 0 ? ERR_NOTFOUND : rc == 1 ? 0 : rc;
 }
 
 int

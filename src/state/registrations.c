@@ -70,6 +70,16 @@ registrations_ask(struct state_txn *txn, uint64_t conn_id, uint32_t slot,
 	return rc != 0 ? rc : registrations_tell(txn, INBOX_REGISTER, conn_id, *id);
 }
 
+/* The row at KEY: all of it as it is stored, and its head. */
+static int
+registrations_find(struct state_txn *txn, const uint8_t key[REGISTRATIONS_KEY],
+    struct state_view *view, struct registrations_row *row)
+{
+	int rc = state_get(txn, STATE_REGISTRATIONS, key, REGISTRATIONS_KEY, view);
+
+	return rc != 0 ? rc : registrations_read(view, row);
+}
+
 int
 registrations_get(struct state_txn *txn, uint64_t conn_id, uint64_t id,
     enum registrations_phase *phase, uint32_t *slot, struct record_registration *registration)
@@ -80,10 +90,7 @@ registrations_get(struct state_txn *txn, uint64_t conn_id, uint64_t id,
 	int rc;
 
 	registrations_key(key, conn_id, id);
-	rc = state_get(txn, STATE_REGISTRATIONS, key, sizeof key, &view);
-	if (rc == 0)
-		rc = registrations_read(&view, &row);
-	if (rc != 0)
+	if ((rc = registrations_find(txn, key, &view, &row)) != 0)
 		return rc;
 	*phase = (enum registrations_phase)row.phase;
 	if (slot != NULL)
@@ -117,10 +124,7 @@ registrations_set(struct state_txn *txn, uint64_t conn_id, uint64_t id,
 	if (phase == REGISTRATIONS_DUE)
 		return registrations_owe(txn, conn_id, id);
 	registrations_key(key, conn_id, id);
-	rc = state_get(txn, STATE_REGISTRATIONS, key, sizeof key, &view);
-	if (rc == 0)
-		rc = registrations_read(&view, &row);
-	if (rc != 0)
+	if ((rc = registrations_find(txn, key, &view, &row)) != 0)
 		return rc;
 	/* The view points into a page that the write may change. */
 	if ((copy = malloc(view.len)) == NULL)
