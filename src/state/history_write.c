@@ -17,6 +17,9 @@
 #define HISTORY_UNRECORDED	"how it ended could not be recorded"
 #define HISTORY_DAEMON_ENDED	"the daemon ended"
 
+/* Of `closed`, which has the largest fixed part, or `open`. */
+#define HISTORY_ROW_MAX		(sizeof(struct history_closed) + HISTORY_WORKFLOW_MAX)
+
 /* A row of `open`, copied out of the map. */
 struct history_dispatch {
 	uint8_t key[HISTORY_OPEN_KEY_SIZE];
@@ -66,16 +69,14 @@ history_put_last(struct history_writer *writer, enum state_table table, const vo
 	return rc == ERR_INVALID ? state_put(writer->txn, table, key, key_len, row, len) : rc;
 }
 
-/* SIZE fixed bytes and the workflow id as a row of TABLE. */
-static int
-history_put_row(struct history_writer *writer, enum state_table table, const void *key,
-    size_t key_len, const void *fixed, size_t size, const struct frame_view *workflow)
+/* SIZE fixed bytes and the workflow id, to ROW; the length of it. */
+static size_t
+history_join(uint8_t row[HISTORY_ROW_MAX], const void *fixed, size_t size,
+    const struct frame_view *workflow)
 {
-	uint8_t row[sizeof(struct history_closed) + HISTORY_WORKFLOW_MAX];
-
 	memcpy(row, fixed, size);
 	memcpy(row + size, workflow->data, workflow->len);
-	return history_put_last(writer, table, key, key_len, row, size + workflow->len);
+	return size + workflow->len;
 }
 
 /* Copy a row of `open`. */
@@ -137,19 +138,22 @@ history_append(struct history_writer *writer, struct history_dispatch *dispatch,
     const void *image, size_t len)
 {
 	uint8_t key[HISTORY_STEP_KEY_SIZE];
+	int is_first = dispatch->row.next_step == 0;
 
 	if (!state_fits(writer->txn, len))
 		return ERR_FULL;
 	history_step_key(key, dispatch->row.dispatch, dispatch->row.next_step++);
-	return history_put_last(writer, STORE_HISTORY, key, sizeof key, image, len);
+	/* Later steps lie before those of the dispatches that were opened meanwhile. */
+	return is_first ? history_put_last(writer, STORE_HISTORY, key, sizeof key, image, len) :
+	    state_put(writer->txn, STORE_HISTORY, key, sizeof key, image, len);
 }
 
 static int
 history_close(struct history_writer *writer, const struct history_dispatch *dispatch,
     int is_stored, const struct history_end *end)
 {
+	uint8_t bytes[HISTORY_ROW_MAX], key[8];
 	struct history_closed row;
-	uint8_t key[8];
 	int rc = 0;
 
 	memset(&row, 0, sizeof row);
@@ -162,8 +166,8 @@ history_close(struct history_writer *writer, const struct history_dispatch *disp
 	if (is_stored)
 		rc = state_del(writer->txn, STORE_OPEN, dispatch->key, sizeof dispatch->key);
 	state_key_put(key, writer->meta.next_close++);
-	return rc != 0 ? rc : history_put_row(writer, STORE_CLOSED, key, sizeof key, &row,
-	    sizeof row, &dispatch->workflow);
+	return rc != 0 ? rc : history_put_last(writer, STORE_CLOSED, key, sizeof key, bytes,
+	    history_join(bytes, &row, sizeof row, &dispatch->workflow));
 }
 
 /* Outcomes. */
@@ -262,6 +266,7 @@ int
 history_write_step(struct history_writer *writer, const struct history_step *step,
     enum history_recorded *recorded)
 {
+	uint8_t bytes[HISTORY_ROW_MAX];
 	struct history_dispatch dispatch;
 	struct history_end end = { 0, 0, 0 };
 	int rc, is_stored;
@@ -273,8 +278,9 @@ history_write_step(struct history_writer *writer, const struct history_step *ste
 	if (rc != 0)
 		return rc;
 	if (!(step->flags & HISTORY_CLOSES))
-		return history_put_row(writer, STORE_OPEN, dispatch.key, sizeof dispatch.key,
-		    &dispatch.row, sizeof dispatch.row, &dispatch.workflow);
+		return state_put(writer->txn, STORE_OPEN, dispatch.key, sizeof dispatch.key, bytes,
+		    history_join(bytes, &dispatch.row, sizeof dispatch.row,
+		    &dispatch.workflow));
 	if (history_is_final(step))
 		rc = history_settle(writer, step, &dispatch, &end, recorded);
 	return rc != 0 ? rc : history_close(writer, &dispatch, is_stored, &end);
