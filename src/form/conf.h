@@ -12,6 +12,12 @@
 #include <stdint.h>
 #include <stdio.h>
 
+struct predicate;
+struct schema;
+
+/* The longest channel name, in bytes; names are UTF-8 without NUL. Keys in LMDB are to 511 bytes. */
+#define CONF_CHANNEL_NAME_MAX	255
+
 #define CONF_DEFAULT_FILE "/etc/liminald.conf"
 
 enum conf_log_level { CONF_LOG_ERROR, CONF_LOG_WARN, CONF_LOG_INFO, CONF_LOG_DEBUG };
@@ -36,6 +42,34 @@ struct conf_responder {
 	struct conf_list exec;		/* at least the program, whose path is absolute */
 };
 
+/* channel "NAME" { … }. Its number elsewhere is its index here. */
+struct conf_channel {
+	char *name;
+	bool durable;
+	char *schema_file;		/* absolute path; NULL = any bytes pass */
+	struct schema *schema;		/* the same, compiled */
+	uint8_t schema_id[32];		/* README, "Channels" */
+	uint64_t keep_messages;		/* the bound of what is kept: messages, 0 = none, */
+	uint64_t keep_bytes;		/* bytes, */
+	int64_t keep_age_ns;		/* and age, 0 = none */
+	int64_t dedup_window_ns;
+	uint64_t dedup_keys;		/* remembered at once */
+	int64_t redelivery_delay_ns;	/* after a Defer */
+	unsigned *routes;		/* n_routes indices of those that begin here */
+	unsigned n_routes;
+	bool is_by_store;		/* durable, or routes lead to one that is: in any case the
+					   store process writes what is published here */
+	bool is_parsed;			/* its schema, or a route that can be reached, needs the JSON */
+};
+
+/* route "NAME" { from = … to = … when = … } */
+struct conf_route {
+	char *name;
+	unsigned from, to;		/* channels */
+	char *when;			/* NULL = every message */
+	struct predicate *predicate;	/* the same, compiled */
+};
+
 struct conf {
 	char **listen;			/* n_listen addresses, at least one */
 	unsigned n_listen;
@@ -57,6 +91,11 @@ struct conf {
 
 	struct conf_responder *responders;	/* n_responders, each subject once */
 	unsigned n_responders;
+
+	struct conf_channel *channels;	/* n_channels, each name once */
+	unsigned n_channels;
+	struct conf_route *routes;	/* n_routes, without a cycle */
+	unsigned n_routes;
 
 	char *notifier_module;		/* absolute path; NULL = no notifier */
 	struct conf_list notifier_args;
@@ -104,6 +143,9 @@ struct conf_source {
  */
 int	conf_load(struct conf *conf, const struct conf_source *source, FILE *errors);
 void	conf_free(struct conf *conf);
+
+/* The channel of that name, or NULL. */
+const struct conf_channel *conf_channel_find(const struct conf *conf, const void *name, size_t len);
 
 /* Write CONF in the syntax of the file, without the token. Read again, it is the same. */
 void	conf_print(const struct conf *conf, FILE *out);
