@@ -20,6 +20,14 @@ const char *const board_counter_names[BOARD_N_COUNTERS] = {
 	[BOARD_PUSHES] = "pushes_sent",
 	[BOARD_REPLIES] = "replies",
 	[BOARD_REPLIES_IGNORED] = "replies_ignored",
+	[BOARD_PUBLISHED] = "published",
+	[BOARD_PUBLISH_ERRORS] = "publish_errors",
+	[BOARD_DUPLICATES] = "duplicates",
+	[BOARD_ROUTED] = "routed",
+	[BOARD_ROUTE_ERRORS] = "route_errors",
+	[BOARD_DELIVERED] = "delivered",
+	[BOARD_REDELIVERED] = "redelivered",
+	[BOARD_SHED] = "shed",
 };
 
 const char *const board_service_names[BOARD_N_SERVICES] = {

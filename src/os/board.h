@@ -40,6 +40,14 @@ enum board_counter {
 	BOARD_PUSHES,		/* Push frames written */
 	BOARD_REPLIES,		/* PushReply that resolved a slot */
 	BOARD_REPLIES_IGNORED,	/* unknown, late or foreign PushReply */
+	BOARD_PUBLISHED,	/* messages that were acknowledged, also duplicates */
+	BOARD_PUBLISH_ERRORS,	/* ... refused */
+	BOARD_DUPLICATES,	/* ... acknowledged and not delivered: their key was known */
+	BOARD_ROUTED,		/* copies that routes made */
+	BOARD_ROUTE_ERRORS,	/* copies that a route's target refused */
+	BOARD_DELIVERED,	/* Deliver frames written */
+	BOARD_REDELIVERED,	/* ... again */
+	BOARD_SHED,		/* subscriptions that fell behind their channel's bound */
 	BOARD_N_COUNTERS
 };
 
@@ -68,6 +76,8 @@ struct board_slot {
 	_Atomic int64_t write_wait_ns;	/* asked for the write lock at (monotonic); 0 = not waiting */
 	_Atomic int64_t write_txn_ns;	/* has had the write lock since; 0 = has not */
 	_Atomic int64_t read_txn_ns;	/* reads since; 0 = does not */
+	_Atomic uint64_t consumed;	/* has read what its ephemeral subscriptions get from transactions
+					 * of the state up to this number; 0 = cannot say */
 	_Atomic uint64_t looked;	/* counts the rounds of its loop: it moves when poked, or hangs */
 	_Atomic uint64_t counters[BOARD_N_COUNTERS];
 

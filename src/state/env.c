@@ -40,11 +40,20 @@ const char *const state_table_names[STORE_TABLES_END] = {
 	[STATE_SUBSCRIPTIONS] = "subscriptions",
 	[STATE_REGISTRATIONS] = "registrations",
 	[STATE_OPERATIONS] = "operations",
+	[STATE_LISTENERS] = "listeners",
+	[STATE_CONSUMERS] = "consumers",
+	[STATE_KEYS] = "keys",
+	[STATE_KEYS_BY_AGE] = "keys_by_age",
 	[STORE_HISTORY] = "history",
 	[STORE_WORKFLOWS] = "workflows",
 	[STORE_OPEN] = "open",
 	[STORE_CLOSED] = "closed",
 	[STORE_META] = "meta",
+	[STORE_CHANNELS] = "channels",
+	[STORE_MESSAGES] = "messages",
+	[STORE_CONSUMERS] = "consumers",
+	[STORE_KEYS] = "keys",
+	[STORE_KEYS_BY_AGE] = "keys_by_age",
 };
 
 static int
@@ -573,6 +582,21 @@ state_next(struct state_cursor *cursor, struct state_view *found_key, struct sta
 	MDB_val k = { 0, NULL };
 
 	return env_cursor_move(cursor, &k, MDB_NEXT, found_key, row);
+}
+
+int
+state_seek_back(struct state_cursor *cursor, const void *key, size_t key_len,
+    struct state_view *found_key, struct state_view *row)
+{
+	MDB_val k = { key_len, (void *)(uintptr_t)key };
+	int rc;
+
+	rc = env_cursor_move(cursor, &k, MDB_SET_RANGE, found_key, row);
+	if (rc == 0 && found_key->len == key_len && memcmp(found_key->data, key, key_len) == 0)
+		return 0;
+	if (rc != 0 && rc != ERR_NOTFOUND)
+		return rc;
+	return env_cursor_move(cursor, &k, rc == 0 ? MDB_PREV : MDB_LAST, found_key, row);
 }
 
 int

@@ -34,6 +34,8 @@ enum inbox_kind {
 	INBOX_RECORDED,		/* code: enum history_recorded, or the wire's reason and body: text */
 	INBOX_NOTIFIED,		/* code: enum inbox_notified; body: the reason of a rejection */
 	INBOX_ROUTED,		/* the router's module was not asked: it waits for room in the queue */
+	INBOX_APPENDED,		/* what became of INBOX_APPEND; body: state/publication.h */
+	INBOX_CONSUMER,		/* what became of INBOX_CONSUMER_OPEN; body: state/consumers.h */
 
 	/* To the services; conn_id and request say who asked and the asker's number for it. */
 	INBOX_OPERATIONS = 32,	/* store; body: state/history.h */
@@ -43,6 +45,9 @@ enum inbox_kind {
 	INBOX_UNREGISTER,	/* notifier */
 	INBOX_PUBLISH,		/* notifier; body: role/notifier.h */
 	INBOX_ROUTE,		/* router; body: role/custom_router.h */
+	INBOX_APPEND,		/* store: publishes; body: state/publication.h */
+	INBOX_CONSUMER_OPEN,	/* store; body: state/consumers.h */
+	INBOX_CURSOR,		/* store, not answered; body: state/consumers.h */
 };
 
 enum inbox_notified { INBOX_NOTIFIED_YES, INBOX_NOTIFIED_NO, INBOX_NOTIFIED_LOST };

@@ -28,10 +28,12 @@
 enum state_table {
 	STATE_CONNECTIONS, STATE_WORKERS, STATE_POOL, STATE_PUSHES, STATE_INBOX, STATE_PENDING,
 	STATE_CONVERSATIONS, STATE_COUNTERS, STATE_CHANNELS, STATE_MESSAGES,
-	STATE_SUBSCRIPTIONS, STATE_REGISTRATIONS, STATE_OPERATIONS,
+	STATE_SUBSCRIPTIONS, STATE_REGISTRATIONS, STATE_OPERATIONS, STATE_LISTENERS,
+	STATE_CONSUMERS, STATE_KEYS, STATE_KEYS_BY_AGE,
 	STATE_N_TABLES,
 	/* Of the store environment (state/store.h). */
 	STORE_HISTORY = STATE_N_TABLES, STORE_WORKFLOWS, STORE_OPEN, STORE_CLOSED, STORE_META,
+	STORE_CHANNELS, STORE_MESSAGES, STORE_CONSUMERS, STORE_KEYS, STORE_KEYS_BY_AGE,
 	STORE_TABLES_END
 };
 
@@ -127,6 +129,9 @@ int	state_seek(struct state_cursor *cursor, const void *key, size_t key_len,
 	    struct state_view *found_key, struct state_view *row);
 int	state_next(struct state_cursor *cursor, struct state_view *found_key,
 	    struct state_view *row);
+/* Stand on the last key at or before KEY. ERR_NOTFOUND: all are behind it. */
+int	state_seek_back(struct state_cursor *cursor, const void *key, size_t key_len,
+	    struct state_view *found_key, struct state_view *row);
 /* Delete the row that the cursor stands on; state_next then gives the one after it. */
 int	state_cursor_del(struct state_cursor *cursor);
 

@@ -1,0 +1,89 @@
+/*
+ * channel: what the files of a connection's process that deal with channels share. Internal to them and
+ * to turn.c.
+ *
+ *	channel.c	answers that are the same for all; the channel of a name
+ *	publish.c	Publish: a turn's batch, its append or its way to the store, its acknowledgements
+ *	route.c		schema, rules: what a message leads to
+ *	subscription.c	Subscribe, Unsubscribe; whose news are waited for
+ *	deliver.c	Deliver frames, from the log to the socket
+ *	consumer.c	durable subscriptions: cursor, what is outstanding, verdicts, redelivery
+ */
+#ifndef LIMINAL_ROLE_CHANNEL_H
+#define LIMINAL_ROLE_CHANNEL_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "form/conf.h"
+#include "role/connection.h"
+#include "state/channels.h"
+#include "state/log.h"
+#include "state/subscriptions.h"
+
+struct consumer;
+
+struct subscription {
+	RB_ENTRY(subscription) link;
+	uint64_t id;
+	uint32_t number;		/* of the channel */
+	const struct conf_channel *channel;
+	uint32_t stream;
+	int is_live;			/* acknowledged: it may be delivered to */
+	uint64_t base;			/* plain: delivery sequence = channel's sequence - BASE */
+	uint64_t next;			/* plain: channel's sequence that comes next */
+	uint64_t head;			/* of the channel, when it was last looked at */
+	struct consumer *consumer;	/* NULL = a plain subscription */
+};
+
+/* A run of messages to be delivered: COUNT from FIRST on. */
+struct channel_run { uint64_t first, count; };
+
+/* What a channel keeps, for state/log.h. */
+static inline struct log_bound
+channel_bound(const struct conf_channel *channel)
+{
+	return (struct log_bound){ channel->keep_messages, channel->keep_bytes,
+	    channel->keep_age_ns };
+}
+
+/* channel.c */
+void	channel_error(struct connection *c, uint8_t type, uint32_t stream, uint16_t reason,
+	    const void *text, size_t len);
+
+/* subscription.c: the subscription ends, and if REASON is not 0 the client reads why (SubscribeError). */
+void	subscription_end(struct connection *c, struct subscription *subscription, uint16_t reason,
+	    const char *text);
+
+/*
+ * consumer.c. The life of a durable subscription: SUBSCRIBE's intent takes the name in the state (subscription.c);
+ * consumer_ask() asks the store where to go on; consumer_opened() has the answer: the
+ * subscription becomes live and SubscribeAck is sent, or it ends with SubscribeError.
+ */
+int	consumer_new(struct subscription *subscription, const struct frame *frame);	/* 0, ERR_NOMEM */
+void	consumer_free(struct consumer *consumer);
+const struct frame_view *consumer_name(const struct consumer *consumer);
+/* In the transaction that takes the name: post INBOX_CONSUMER_OPEN. ROW as it was added. */
+int	consumer_ask(struct connection *c, struct state_txn *txn, struct subscription *subscription,
+	    const struct subscriptions_row *row);
+/* INBOX_CONSUMER came. */
+void	consumer_opened(struct connection *c, const struct inbox_entry *entry, const void *body);
+/* What may be delivered now: redeliveries that are due, then what is new, as far as max_in_flight
+ * leaves room. 1 with *RUN, or 0. */
+int	consumer_next(struct subscription *subscription, int64_t now_ns, struct channel_run *run);
+/* N messages of the run from FIRST on were written. */
+void	consumer_sent(struct subscription *subscription, uint64_t first, uint64_t n);
+/* Messages up to (not with) OLDEST are not kept any more: they count as given up. Returns how many of them
+ * were not accepted. */
+uint64_t consumer_lost(struct subscription *subscription, uint64_t oldest);
+/* Accept, Defer, Reject. */
+void	consumer_verdict_frame(struct connection *c, const struct frame *frame);
+/* When something becomes due for redelivery; INT64_MAX = never. And noting that it has. */
+int64_t	consumer_next_deadline(struct connection *c);
+void	consumer_tick(struct connection *c, int64_t now_ns);
+/* INTENT_CURSOR: post where it is now to the store (INBOX_CURSOR). */
+int	consumer_apply_cursor(struct connection *c, struct state_txn *txn, struct intent *intent);
+/* The subscription, or the connection, ends: save the cursor with this turn if it has moved. */
+void	consumer_save(struct connection *c, struct subscription *subscription);
+
+#endif
