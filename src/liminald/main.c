@@ -21,6 +21,7 @@
 #include "os/rundir.h"
 #include "os/user.h"
 #include "role/role.h"
+#include "state/channels.h"
 #include "state/state.h"
 #include "state/store.h"
 
@@ -136,6 +137,8 @@ main_create_environments(struct master *master, const struct conf *conf,
 		process_keep_lock(&master->family, locks->persist_fd);
 	}
 	rc = state_create(conf->runtime_dir, n, err);
+	if (rc == 0)
+		rc = channels_create(conf->runtime_dir, conf, err);
 	if (rc == 0 && conf->record)
 		rc = store_create(conf->persist_dir, n, err);
 	return rc;

@@ -11,6 +11,8 @@
 
 #include <stdint.h>
 
+#include "base/err.h"
+#include "form/conf.h"
 #include "state/log.h"
 #include "state/state.h"
 
@@ -28,12 +30,18 @@ struct channels_row {
 	char name[CHANNELS_NAME_SIZE];	/* with a NUL */
 };
 
+/* Write the rows of CONF's channels into a state that was just created. Only for the master, before its
+ * first fork. 0, or a negative code with the reason in ERR. */
+int	channels_create(const char *runtime_dir, const struct conf *conf, struct err *err);
+
+/* ERR_NOTFOUND: the configuration has no such channel. */
 int	channels_get(struct state_txn *txn, uint32_t number, struct channels_row *row);
 int	channels_put(struct state_txn *txn, uint32_t number, const struct channels_row *row);
 int	channels_each(struct state_txn *txn,
 	    int (*visit)(void *arg, uint32_t number, const struct channels_row *row), void *arg);
 
-/* The next N ids of messages (from 1) / the next id of a subscription (from 1). 0 or a negative code. */
+/* The next N ids of messages (from 1) / the next id of a subscription (from 1). 0 or a negative code.
+ * The rows are in the counters table, "next/message" and "next/subscription". */
 int	channels_message_ids(struct state_txn *txn, uint64_t n, uint64_t *first);
 int	channels_subscription_id(struct state_txn *txn, uint64_t *id);
 

@@ -44,7 +44,12 @@ struct consumers_cursor {
 	uint32_t name_len;
 };
 
-/* RANGES is a view of n_ranges (unaligned). ERR_NOTFOUND. */
+/* An image of a row, as it is stored and as inbox entries carry it: the row and a view of its n_ranges
+ * (unaligned). ERR_CORRUPT: another version, or the size does not agree. */
+int	consumers_unpack(const void *image, size_t len, struct consumers_row *row,
+	    struct frame_view *ranges);
+
+/* RANGES is a view of n_ranges (unaligned). ERR_NOTFOUND. ROW's version is the writer's to fill. */
 int	consumers_get(struct state_txn *txn, uint32_t store_channel, const struct frame_view *name,
 	    struct consumers_row *row, struct frame_view *ranges);
 int	consumers_put(struct state_txn *txn, uint32_t store_channel, const struct frame_view *name,

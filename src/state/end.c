@@ -7,6 +7,7 @@
 #include "state/pending.h"
 #include "state/pushes.h"
 #include "state/registrations.h"
+#include "state/subscriptions.h"
 #include "state/workers.h"
 
 /* The store gets what the connection has kept back, and closes what is then still open. Comes behind
@@ -45,6 +46,8 @@ end_connection(struct state_txn *txn, uint64_t conn_id, const char *reason)
 		rc = pending_cancel_awaiter(txn, conn_id);
 	if (rc == 0)
 		rc = conversations_del_all(txn, conn_id);
+	if (rc == 0)
+		rc = subscriptions_del_all(txn, conn_id);
 	if (rc == 0)
 		rc = inbox_remove(txn, conn_id, UINT64_MAX);
 	if (rc == 0)

@@ -2,8 +2,8 @@
  * end: the one close path of a connection (systems.md A5).
  *
  * Whatever the route, this removes the connection, its registration, its pool rows, its
- * conversations and its waiting requests, tells the notifier, resolves the pushes that it owed, and
- * wakes their awaiters, in one transaction. The connection's own process does it before it
+ * conversations, its subscriptions with the consumers' names that they hold, and its waiting
+ * requests, tells the notifier, resolves the pushes that it owed, and wakes their awaiters, in one transaction. The connection's own process does it before it
  * exits; the keeper does it again, to no effect then, when the master has seen the end.
  */
 #ifndef LIMINAL_STATE_END_H

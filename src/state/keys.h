@@ -2,7 +2,8 @@
  * keys: the idempotency keys that channels remember (systems.md G5), of the ephemeral ones in the
  * state, of the durable ones in the store.
  *
- *	keys		channel number (u32), SHA-256 of the key -> struct keys_row
+ *	keys		channel number (u32), SHA-256 of the key -> struct keys_row;
+ *			channel number alone -> u64, how many keys of the channel are stored
  *	keys_by_age	channel number (u32), when it is forgotten (i64, real time), SHA-256 -> nothing
  *
  * A key whose time has passed is not there, whether its row was removed already or not.
@@ -35,8 +36,12 @@ struct keys {
 int	keys_find(const struct keys *keys, const void *key, size_t len, int64_t now_ns,
 	    struct keys_row *row);
 
-/* Remember the key (that was not found). 0, or ERR_BUSY when LIMIT keys are remembered (the count is of
- * those whose time has not passed), or a negative code. */
+/*
+ * Remember the key (that was not found). 0, or ERR_BUSY when LIMIT keys are stored, or a negative code. What
+ * is stored and forgotten counts until it is trimmed: whoever puts N keys of a channel trims at least N
+ * before, in the same transaction. Then the count is exact: either everything that is forgotten
+ * is gone, or there is room for all N.
+ */
 int	keys_put(const struct keys *keys, const void *key, size_t len, const struct keys_row *row,
 	    uint64_t limit);
 
