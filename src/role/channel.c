@@ -1,14 +1,9 @@
-/*
- * Publish and Subscribe. No channel can be configured in this version, so each answer is the
- * true one: the channel is not configured. A notifier sees each Publish first (tap.c).
- */
-#include <stdio.h>
-#include <stdlib.h>
+/* What Publish and Subscribe have in common: the channel of a name, and refusals. */
 #include <string.h>
 
-#include "role/connection.h"
+#include "role/channel.h"
 
-static void
+void
 channel_error(struct connection *c, uint8_t type, uint32_t stream, uint16_t reason,
     const void *text, size_t len)
 {
@@ -21,14 +16,14 @@ channel_error(struct connection *c, uint8_t type, uint32_t stream, uint16_t reas
 	connection_send(c, &frame);
 }
 
-static void
+void
 channel_not_configured(struct connection *c, uint8_t type, uint32_t stream,
-    const struct frame_view *channel)
+    const struct frame_view *name)
 {
 	struct buf text = { 0 };
 
 	if (buf_append(&text, "channel '", 9) != 0 ||
-	    buf_append(&text, channel->data, channel->len) != 0 ||
+	    buf_append(&text, name->data, name->len) != 0 ||
 	    buf_append(&text, "' is not configured", 19) != 0)
 		connection_end(c, ROLE_EXIT_SYSTEM, "out of memory for an answer");
 	else
@@ -37,35 +32,8 @@ channel_not_configured(struct connection *c, uint8_t type, uint32_t stream,
 	buf_free(&text);
 }
 
-void
-channel_publish_error(struct connection *c, uint32_t stream, uint16_t reason, const char *text,
-    size_t len)
+uint32_t
+channel_number(const struct connection *c, const struct conf_channel *channel)
 {
-	channel_error(c, FRAME_PUBLISH_ERROR, stream, reason, text, len);
-}
-
-void
-channel_publish(struct connection *c, const struct frame *frame)
-{
-	channel_not_configured(c, FRAME_PUBLISH_ERROR, frame->stream,
-	    &frame->u.publish.channel);
-}
-
-void
-channel_publish_frame(struct connection *c, const struct frame *frame)
-{
-	if (tap_is_wanted(c)) {
-		tap_add(c, frame);
-		return;
-	}
-	turn_apply(c);
-	channel_publish(c, frame);
-}
-
-void
-channel_subscribe_frame(struct connection *c, const struct frame *frame)
-{
-	turn_apply(c);
-	channel_not_configured(c, FRAME_SUBSCRIBE_ERROR, frame->stream,
-	    &frame->u.subscribe.channel);
+	return (uint32_t)(channel - c->conf->channels);
 }

@@ -28,8 +28,11 @@ struct subscription {
 	uint64_t id;
 	uint32_t number;		/* of the channel */
 	const struct conf_channel *channel;
-	uint32_t stream;
+	uint32_t stream, max_in_flight;
+	int is_listed;			/* in the connection's tree */
 	int is_live;			/* acknowledged: it may be delivered to */
+	int is_shed;			/* it fell behind: it will be ended */
+	int is_over;			/* its end is noted */
 	uint64_t base;			/* plain: delivery sequence = channel's sequence - BASE */
 	uint64_t next;			/* plain: channel's sequence that comes next */
 	uint64_t head;			/* of the channel, when it was last looked at */
@@ -47,13 +50,28 @@ channel_bound(const struct conf_channel *channel)
 	    channel->keep_age_ns };
 }
 
+RB_PROTOTYPE(subscription_tree, subscription, link, subscription_compare)
+
 /* channel.c */
 void	channel_error(struct connection *c, uint8_t type, uint32_t stream, uint16_t reason,
 	    const void *text, size_t len);
+void	channel_not_configured(struct connection *c, uint8_t type, uint32_t stream,
+	    const struct frame_view *name);
+uint32_t channel_number(const struct connection *c, const struct conf_channel *channel);
 
-/* subscription.c: the subscription ends, and if REASON is not 0 the client reads why (SubscribeError). */
+/* subscription.c */
+struct subscription *subscription_find(struct connection *c, uint64_t id);
+/* The first one with an id at or behind ID / behind S; after the last one comes the first. */
+struct subscription *subscription_from(struct connection *c, uint64_t id);
+struct subscription *subscription_after(struct connection *c, struct subscription *s);
+/* It is acknowledged to the client and may be delivered to. */
+void	subscription_go(struct connection *c, struct subscription *subscription);
+/* It ends with this turn, and if REASON is not 0 the client reads why (SubscribeError). */
 void	subscription_end(struct connection *c, struct subscription *subscription, uint16_t reason,
 	    const char *text);
+
+/* deliver.c: something may be delivered that is no news of the state's. */
+void	deliver_again(struct connection *c);
 
 /*
  * consumer.c. The life of a durable subscription: SUBSCRIBE's intent takes the name in the state (subscription.c);

@@ -19,9 +19,10 @@
 
 #include "base/clock.h"
 #include "base/log.h"
-#include "role/connection.h"
+#include "role/channel.h"
 #include "role/responder.h"
 #include "state/end.h"
+#include "state/store.h"
 
 /* What one read takes; a frame that needs more gets more. */
 #define CONNECTION_READ		(64 * 1024)
@@ -67,6 +68,14 @@ connection_send(struct connection *c, const struct frame *frame)
 	if (frame_encode(&c->out, frame) != 0)
 		connection_end(c, ROLE_EXIT_SYSTEM, "out of memory for the output");
 	c->frames_out++;
+}
+
+int
+connection_open_store(struct connection *c, struct err *err)
+{
+	if (c->store != NULL)
+		return 0;
+	return store_open_readonly(&c->store, c->conf->persist_dir, err);
 }
 
 /* Send what the socket takes. */
@@ -144,11 +153,15 @@ connection_dispatch(struct connection *c, const struct frame *frame)
 	case FRAME_WORKER_REGISTER:
 		worker_register_frame(c, frame);
 		break;
-	case FRAME_UNSUBSCRIBE:	/* of an unknown subscription; Pong, Accept, Defer, Reject: */
-	case FRAME_PONG:	/* nothing here waits for them */
+	case FRAME_UNSUBSCRIBE:
+		channel_unsubscribe_frame(c, frame);
+		break;
 	case FRAME_ACCEPT:
 	case FRAME_DEFER:
 	case FRAME_REJECT:
+		consumer_verdict_frame(c, frame);
+		break;
+	case FRAME_PONG:	/* nothing here waits for it */
 		break;
 	default:
 		c->frames_ignored++;
@@ -264,6 +277,8 @@ connection_next_deadline(struct connection *c)
 		next = registration_next_deadline(c);
 	if (tap_next_deadline(c) < next)
 		next = tap_next_deadline(c);
+	if (consumer_next_deadline(c) < next)
+		next = consumer_next_deadline(c);
 	return next;
 }
 
@@ -295,6 +310,7 @@ connection_tick(struct connection *c)
 	responder_tick(c, now);
 	registration_expire(c, now);
 	tap_expire(c, now);
+	consumer_tick(c, now);
 	turn_apply(c);
 }
 
@@ -371,23 +387,26 @@ connection_orphaned(struct connection *c, struct watch *watch, uint32_t events)
 	_exit(ROLE_EXIT_OK);
 }
 
-/* Sleep until something happens; returns what there is for the client's socket. */
+/* Sleep until something happens (with IS_BUSY only look); returns what there is for the client's socket. */
 static uint32_t
-connection_wait(struct connection *c, const sigset_t *unblocked)
+connection_wait(struct connection *c, const sigset_t *unblocked, int is_busy)
 {
 	struct epoll_event events[CONNECTION_EVENTS];
 	int64_t deadline = connection_next_deadline(c);
-	int wants_out = buf_len(&c->out) > 0, n, i, timeout = -1;
+	uint32_t found = 0, wanted = publish_is_full(c) ? 0 : EPOLLIN;
+	int n, i, timeout = -1;
 	struct watch *watch;
-	uint32_t found = 0;
 
-	if (wants_out != c->is_out_watched) {
-		connection_watch(c, EPOLL_CTL_MOD, c->peer->fd,
-		    wants_out ? EPOLLIN | EPOLLOUT : EPOLLIN, &c->socket_watch);
-		c->is_out_watched = wants_out;
+	if (buf_len(&c->out) > 0 || deliver_is_blocked(c))
+		wanted |= EPOLLOUT;
+	if (wanted != c->watched) {
+		connection_watch(c, EPOLL_CTL_MOD, c->peer->fd, wanted, &c->socket_watch);
+		c->watched = wanted;
 	}
 	connection_arm_tidy(c);
-	if (deadline != INT64_MAX)
+	if (is_busy)
+		timeout = 0;
+	else if (deadline != INT64_MAX)
 		timeout = clock_poll_ms(deadline, clock_now_ns());
 	n = epoll_pwait(c->epoll_fd, events, CONNECTION_EVENTS, timeout, unblocked);
 	if (n == -1 && errno != EINTR)
@@ -406,10 +425,12 @@ static void
 connection_loop(struct connection *c, const sigset_t *unblocked)
 {
 	uint32_t events;
+	int is_busy;
 
 	while (!c->is_ending) {
 		tap_continue(c);
 		connection_flush(c);
+		deliver(c);
 		connection_publish_counts(c);
 		if (c->is_ending)
 			break;
@@ -428,9 +449,14 @@ connection_loop(struct connection *c, const sigset_t *unblocked)
 				}
 			}
 		}
-		events = connection_wait(c, unblocked);
+		is_busy = deliver_has_news(c);
+		if (is_busy)
+			wake_is_awake(&c->wake);
+		events = connection_wait(c, unblocked, is_busy);
 		if (c->is_open)
 			wake_is_awake(&c->wake);
+		if (events & EPOLLOUT)
+			deliver_unblock(c);
 		if (connection_terminated)
 			connection_end(c, ROLE_EXIT_OK, "closed by the daemon");
 		else if (events & (EPOLLIN | EPOLLHUP | EPOLLERR))
@@ -481,6 +507,7 @@ connection_close(struct connection *c)
 		connection_send(c, &disconnect);
 	if (c->is_open) {
 		conversation_cancel_all_direct(c);
+		subscription_save_all(c);
 		turn_apply(c);
 		rc = state_begin_write(c->state, &txn);
 		if (rc == 0) {
@@ -544,6 +571,7 @@ connection_init(struct connection *c, const struct role_context *context,
 	RB_INIT(&c->conversations);
 	RB_INIT(&c->deadlines);
 	RB_INIT(&c->typed_jobs);
+	RB_INIT(&c->subscriptions);
 	TAILQ_INIT(&c->kept);
 	TAILQ_INIT(&c->registrations);
 	TAILQ_INIT(&c->tapped);
@@ -559,7 +587,8 @@ connection_main(const struct role_context *context, const struct role_peer *peer
 	connection_init(&c, context, peer);
 	/* Its own, made after the fork: an inherited one would be shared with the master. */
 	c.epoll_fd = epoll_create1(EPOLL_CLOEXEC);
-	connection_watch(&c, EPOLL_CTL_ADD, peer->fd, EPOLLIN, &c.socket_watch);
+	c.watched = EPOLLIN;
+	connection_watch(&c, EPOLL_CTL_ADD, peer->fd, c.watched, &c.socket_watch);
 	connection_watch(&c, EPOLL_CTL_ADD, context->master_fd, EPOLLIN, &c.master_watch);
 	sigprocmask(SIG_SETMASK, NULL, &unblocked);
 	sigdelset(&unblocked, SIGTERM);

@@ -18,7 +18,7 @@
  *	responder_life.c  its process: start, standard error, end
  *	worker.c	registration, Push and PushReply
  *	registration.c	what of that waits for the notifier
- *	channel.c	Publish and Subscribe
+ *	channel.h	Publish and Subscribe: its files are named there
  *	tap.c		publishes that wait for the notifier
  */
 #ifndef LIMINAL_ROLE_CONNECTION_H
@@ -48,6 +48,9 @@ struct connection;
 struct conversation;
 struct responder;
 struct request;
+struct subscription;
+struct publisher;
+struct deliverer;
 
 /* Somebody whom the kernel tells that a descriptor is ready. One that may be freed must live
  * until connection_tick(): events of the same batch may still name it. */
@@ -76,6 +79,7 @@ extern const struct participant participant_responder;
 TAILQ_HEAD(request_queue, request);
 RB_HEAD(conversation_tree, conversation);
 RB_HEAD(request_deadlines, request);
+RB_HEAD(subscription_tree, subscription);
 TAILQ_HEAD(responder_queue, responder);
 
 struct conversation {
@@ -158,7 +162,8 @@ struct request {
 enum intent_kind {
 	INTENT_CONVERSATION_PUT, INTENT_CONVERSATION_DEL, INTENT_PLACE, INTENT_DIRECT,
 	INTENT_CANCEL, INTENT_CANCEL_DIRECT, INTENT_RESOLVE, INTENT_REGISTER, INTENT_READY,
-	INTENT_OPERATIONS, INTENT_ASK, INTENT_GIVE_UP, INTENT_DISCARD, INTENT_TAP
+	INTENT_OPERATIONS, INTENT_ASK, INTENT_GIVE_UP, INTENT_DISCARD, INTENT_TAP,
+	INTENT_PUBLISH, INTENT_APPEND, INTENT_SUBSCRIBE, INTENT_UNSUBSCRIBE, INTENT_CURSOR
 };
 
 /* One thing that this turn asks of the state. Applying may happen more than once (after a
@@ -168,6 +173,7 @@ struct intent {
 	struct conversation *conversation;
 	struct request *request;
 	struct tapped *tapped;		/* INTENT_TAP */
+	struct subscription *subscription;
 	uint64_t correlation;		/* INTENT_RESOLVE; INTENT_PLACE: the new push's;
 					 * INTENT_OPERATIONS: of which request, by its id;
 					 * INTENT_ASK, _GIVE_UP, _DISCARD: the registration's */
@@ -232,7 +238,7 @@ struct connection {
 
 	int epoll_fd;
 	struct watch socket_watch, master_watch, wake_watch, tidy_watch;
-	int is_out_watched;
+	uint32_t watched;		/* events of the socket that are asked for */
 	struct buf in, out;
 	size_t in_need;			/* whole length of the frame at the head of IN; 0 = unknown */
 	uint64_t offset;		/* bytes decoded, for the log */
@@ -246,7 +252,7 @@ struct connection {
 	int64_t handshake_deadline_ns;	/* for the handshake, then for the keeper's answer */
 	struct wake wake;
 	struct state *state;
-	struct state *store;		/* to read outcomes from; NULL = not needed so far */
+	struct state *store;		/* to read from; NULL = not needed so far */
 	int has_history;		/* the state knows that dispatches of mine are recorded */
 	struct request_queue kept;	/* whose first step is kept back; the oldest first */
 
@@ -281,6 +287,13 @@ struct connection {
 	int is_holding;			/* no Push goes out before READY_AT */
 	struct worker_jobs typed_jobs;
 
+	struct subscription_tree subscriptions;
+	uint32_t n_subscriptions;
+	struct publisher *publisher;	/* NULL = has not published so far */
+	struct deliverer *deliverer;	/* NULL = has not subscribed so far */
+	uint64_t *route_seen;		/* route.c; by channel */
+	uint64_t n_routed;
+
 	struct registration_queue registrations;	/* undecided; the first one is being asked about */
 	size_t registration_bytes;
 	unsigned n_registrations;
@@ -304,6 +317,9 @@ void	connection_watch(struct connection *c, int op, int fd, uint32_t events,
 	    struct watch *watch);
 /* Append FRAME to the output; memory running out ends the connection. */
 void	connection_send(struct connection *c, const struct frame *frame);
+
+/* Have the store open for reading. 0, or an error with its text. */
+int	connection_open_store(struct connection *c, struct err *err);
 
 /* handshake.c */
 int	handshake_admits(struct connection *c, const struct frame *frame);
@@ -434,14 +450,35 @@ void	registration_continue(struct connection *c);	/* after answers were noted */
 int64_t	registration_next_deadline(struct connection *c);
 void	registration_expire(struct connection *c, int64_t now_ns);
 
-/* channel.c */
+/* publish.c */
 void	channel_publish_frame(struct connection *c, const struct frame *frame);
-void	channel_subscribe_frame(struct connection *c, const struct frame *frame);
-/* FRAME was not consumed by the notifier: what becomes of it. Not inside a transaction; every
- * Publish comes here, once, in the order of its connection. */
+/* FRAME was not consumed by the notifier: it is noted for this turn, or refused. Its bytes must stay until
+ * the turn is applied. Not inside a transaction; every Publish comes here, once, in the order of its connection. */
 void	channel_publish(struct connection *c, const struct frame *frame);
-void	channel_publish_error(struct connection *c, uint32_t stream, uint16_t reason,
-	    const char *text, size_t len);
+void	channel_publish_error(struct connection *c, uint32_t stream, const char *text);
+int	publish_apply(struct connection *c, struct state_txn *txn, struct intent *intent);
+void	publish_done(struct connection *c, struct intent *intent);
+int	publish_apply_append(struct connection *c, struct state_txn *txn, struct intent *intent);
+void	publish_done_append(struct connection *c, struct intent *intent);
+/* The store's answer; inside a transaction. */
+void	publish_appended(struct connection *c, const struct inbox_entry *entry, const void *body);
+/* 1: so much waits for the store that nothing more is read from the client. */
+int	publish_is_full(const struct connection *c);
+
+/* subscription.c */
+void	channel_subscribe_frame(struct connection *c, const struct frame *frame);
+void	channel_unsubscribe_frame(struct connection *c, const struct frame *frame);
+int	subscription_apply(struct connection *c, struct state_txn *txn, struct intent *intent);
+void	subscription_done(struct connection *c, struct intent *intent);
+int	subscription_apply_end(struct connection *c, struct state_txn *txn, struct intent *intent);
+void	subscription_done_end(struct connection *c, struct intent *intent);
+void	subscription_save_all(struct connection *c);	/* the connection ends */
+
+/* deliver.c */
+void	deliver(struct connection *c);		/* what there is, as far as one turn goes */
+int	deliver_has_news(struct connection *c);	/* 1: it would do something now */
+int	deliver_is_blocked(const struct connection *c);	/* 1: it waits for the socket */
+void	deliver_unblock(struct connection *c);
 
 /* tap.c: a connection's publishes on their way past the notifier */
 #define TAP_REQUEST	(UINT64_C(1) << 63)	/* marks their numbers in INBOX_NOTIFIED */

@@ -209,14 +209,6 @@ history_apply_operations(struct connection *c, struct state_txn *txn, struct int
 
 /* Answers from the record. */
 
-static int
-history_open_store(struct connection *c, struct err *err)
-{
-	if (c->store != NULL)
-		return 0;
-	return store_open_readonly(&c->store, c->conf->persist_dir, err);
-}
-
 /* The outcome for REQUEST's ordinal into OUT; 0, ERR_NOTFOUND, or an error with its text. */
 static int
 history_look_up(struct connection *c, const struct request *request,
@@ -227,7 +219,7 @@ history_look_up(struct connection *c, const struct request *request,
 	struct state_txn *txn;
 	int rc;
 
-	if ((rc = history_open_store(c, err)) != 0)
+	if ((rc = connection_open_store(c, err)) != 0)
 		return rc;
 	if ((rc = state_begin_read(c->store, &txn)) == 0) {
 		rc = history_find_outcome(txn, &request->workflow_id, &channel,

@@ -86,8 +86,7 @@ tap_add(struct connection *c, const struct frame *frame)
 	struct intent *intent;
 
 	if (c->tapped_bytes > c->conf->outbound_bytes) {
-		channel_publish_error(c, frame->stream, FRAME_REASON_PRESSURE, TAP_FULL_TEXT,
-		    sizeof TAP_FULL_TEXT - 1);
+		channel_publish_error(c, frame->stream, TAP_FULL_TEXT);
 		return;
 	}
 	if ((tapped = tap_copy(frame)) == NULL) {
@@ -176,21 +175,28 @@ tap_notified(struct connection *c, const struct inbox_entry *entry)
 }
 
 /* Those whose turn it is. What becomes of one may bring this here again: each is out of the
- * queue before. */
+ * queue before. They are published as one turn: until it is applied, their bytes are needed. */
 void
 tap_continue(struct connection *c)
 {
+	struct tapped_queue decided = TAILQ_HEAD_INITIALIZER(decided);
 	struct tapped *first;
 
 	while (!c->is_ending && (first = TAILQ_FIRST(&c->tapped)) != NULL &&
 	    first->state != TAPPED_ASKED) {
 		TAILQ_REMOVE(&c->tapped, first, link);
+		TAILQ_INSERT_TAIL(&decided, first, link);
 		c->tapped_bytes -= tap_size(first);
 		if (first->state == TAPPED_PASSED)
 			channel_publish(c, &first->frame);
 		else if (first->state == TAPPED_REFUSED)
-			channel_publish_error(c, first->frame.stream, FRAME_REASON_PRESSURE,
-			    first->text, strlen(first->text));
+			channel_publish_error(c, first->frame.stream, first->text);
+	}
+	if (TAILQ_EMPTY(&decided))
+		return;
+	turn_apply(c);
+	while ((first = TAILQ_FIRST(&decided)) != NULL) {
+		TAILQ_REMOVE(&decided, first, link);
 		free(first);
 	}
 }

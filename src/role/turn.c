@@ -10,10 +10,8 @@
 
 #include "base/clock.h"
 #include "base/log.h"
-#include "role/connection.h"
+#include "role/channel.h"
 #include "state/end.h"
-
-#define TURN_FULL_TEXT "the server's state is full; the operator has to give runtime_dir more room"
 
 #define TURN_LOG_WINDOW_NS	(10 * CLOCK_SECOND)
 /* Rows of the inbox that were read and may lie there until the connection is idle. */
@@ -75,6 +73,16 @@ turn_apply_one(struct connection *c, struct state_txn *txn, struct intent *inten
 		return registration_apply_discard(c, txn, intent);
 	case INTENT_TAP:
 		return tap_apply(c, txn, intent);
+	case INTENT_PUBLISH:
+		return publish_apply(c, txn, intent);
+	case INTENT_APPEND:
+		return publish_apply_append(c, txn, intent);
+	case INTENT_SUBSCRIBE:
+		return subscription_apply(c, txn, intent);
+	case INTENT_UNSUBSCRIBE:
+		return subscription_apply_end(c, txn, intent);
+	case INTENT_CURSOR:
+		return consumer_apply_cursor(c, txn, intent);
 	case INTENT_READY:
 		return c->is_worker ?
 		    workers_make_ready(txn, c->peer->conn_id, &c->pools) : 0;
@@ -166,6 +174,19 @@ turn_done(struct connection *c, struct intent *intent)
 	case INTENT_TAP:
 		tap_done(c, intent);
 		break;
+	case INTENT_PUBLISH:
+		publish_done(c, intent);
+		break;
+	case INTENT_APPEND:
+		publish_done_append(c, intent);
+		break;
+	case INTENT_SUBSCRIBE:
+		subscription_done(c, intent);
+		break;
+	case INTENT_UNSUBSCRIBE:
+		subscription_done_end(c, intent);
+		break;
+	case INTENT_CURSOR:
 	case INTENT_DISCARD:
 	case INTENT_CANCEL_DIRECT:
 	case INTENT_READY:
@@ -179,7 +200,7 @@ turn_refuse(struct intent *intent)
 {
 	intent->result = ERR_FULL;
 	intent->error = FRAME_REASON_PRESSURE;
-	strncpy(intent->text, TURN_FULL_TEXT, sizeof intent->text - 1);
+	strncpy(intent->text, STATE_FULL_TEXT, sizeof intent->text - 1);
 }
 
 /* What asks for something new can be refused; what finishes something old must not be lost. An
@@ -189,7 +210,8 @@ turn_can_refuse(enum intent_kind kind)
 {
 	return kind == INTENT_CONVERSATION_PUT || kind == INTENT_PLACE || kind == INTENT_DIRECT ||
 	    kind == INTENT_REGISTER || kind == INTENT_OPERATIONS || kind == INTENT_ASK ||
-	    kind == INTENT_TAP;
+	    kind == INTENT_TAP || kind == INTENT_PUBLISH || kind == INTENT_APPEND ||
+	    kind == INTENT_SUBSCRIBE || kind == INTENT_CURSOR;
 }
 
 /* Each by itself: only those that do not fit are refused. */
@@ -205,8 +227,8 @@ turn_apply_each(struct connection *c, size_t n)
 			/* The slot has to go all the same, and a short answer may fit. */
 			c->intents[i].inbox_kind = INBOX_FAILED;
 			c->intents[i].code = FRAME_REASON_PRESSURE;
-			c->intents[i].body.data = (const uint8_t *)TURN_FULL_TEXT;
-			c->intents[i].body.len = sizeof TURN_FULL_TEXT - 1;
+			c->intents[i].body.data = (const uint8_t *)STATE_FULL_TEXT;
+			c->intents[i].body.len = sizeof STATE_FULL_TEXT - 1;
 			rc = turn_apply_range(c, i, i + 1);
 		}
 		/* Not even that: the connection ends, and the keeper finishes for it when there
@@ -272,6 +294,12 @@ turn_visit_entry(void *arg, const struct inbox_entry *entry, const void *body)
 		break;
 	case INBOX_RECORDED:
 		history_recorded(c, entry, body);
+		break;
+	case INBOX_APPENDED:
+		publish_appended(c, entry, body);
+		break;
+	case INBOX_CONSUMER:
+		consumer_opened(c, entry, body);
 		break;
 	case INBOX_NOTIFIED:
 		if (entry->request & TAP_REQUEST)
