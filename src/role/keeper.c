@@ -4,10 +4,11 @@
  * When the master has seen a connection's end, the keeper makes sure that nothing of it is left in
  * the state, and says so; only then is the connection's slot given out again. After an
  * abnormal end it frees the reader slots of the dead and pokes whoever has something to look
- * at, because the dead one may have committed and not poked any more. Once a second it
- * pokes those who owe something to others, and tells the master of those who do not
- * move for it: a stopped or looping process that blocks others has to be ended. It may
- * itself be killed at any point; its successor gets the unanswered notices again.
+ * at, because the dead one may have committed and not poked any more: also all who are subscribed
+ * to something. Once a second it pokes those who owe something to others, tells the master of those
+ * who do not move for it (a stopped or looping process that blocks others has to be ended), and
+ * removes what nobody needs any more of channels that nobody publishes to. It may itself be killed
+ * at any point; its successor gets the unanswered notices again.
  */
 #include <errno.h>
 #include <poll.h>
@@ -24,6 +25,7 @@
 #include "os/wake.h"
 #include "role/announce.h"
 #include "role/role.h"
+#include "role/sweep.h"
 #include "state/connections.h"
 #include "state/counters.h"
 #include "state/end.h"
@@ -55,6 +57,7 @@ struct keeper {
 	struct state *state;
 	int notices;
 	struct keeper_suspects suspects, fresh;
+	struct sweep sweep;
 	uint64_t counted;		/* a sum over what was last written to the counters */
 	struct state_txn *txn;		/* for the visitors */
 };
@@ -147,6 +150,20 @@ keeper_each_owner(struct keeper *k, int (*visit)(void *arg, uint64_t conn_id))
 	rc = state_each_owner(k->txn, STATE_INBOX, visit, k);
 	if (rc == 0)
 		rc = state_each_owner(k->txn, STATE_PUSHES, visit, k);
+	state_abort(k->txn);
+	return rc;
+}
+
+/* Somebody has died: poke whoever may have something to look at. To those who are subscribed a
+ * publisher, or the store, may have committed a message. */
+static int
+keeper_poke_all(struct keeper *k)
+{
+	int rc = keeper_each_owner(k, keeper_poke_owner);
+
+	if (rc != 0 || (rc = state_begin_read(k->state, &k->txn)) != 0)
+		return rc;
+	rc = state_each_owner(k->txn, STATE_SUBSCRIPTIONS, keeper_poke_owner, k);
 	state_abort(k->txn);
 	return rc;
 }
@@ -328,10 +345,8 @@ keeper_ended(struct keeper *k, const struct role_notice *notices, size_t n)
 		abnormal |= !WIFEXITED(notices[i].wait_status);
 	if ((rc = keeper_clean(k, notices, n)) != 0)
 		return rc;
-	if (abnormal) {
-		if ((rc = keeper_each_owner(k, keeper_poke_owner)) != 0)
-			return rc;
-	}
+	if (abnormal && (rc = keeper_poke_all(k)) != 0)
+		return rc;
 	for (i = 0; rc == 0 && i < n; i++) {
 		memset(&answer, 0, sizeof answer);
 		answer.kind = ROLE_ANSWER_CLEAN;
@@ -397,7 +412,7 @@ keeper_receive(struct keeper *k)
 	if (n > 0)
 		rc = keeper_ended(k, ended, n);
 	if (rc == 0 && poke)
-		rc = keeper_each_owner(k, keeper_poke_owner);
+		rc = keeper_poke_all(k);
 	if (rc == 0 && drain)
 		rc = keeper_tell_subscribers(k);
 	return rc;
@@ -410,6 +425,8 @@ keeper_tick(struct keeper *k)
 
 	if (rc == 0)
 		rc = keeper_count(k);
+	if (rc == 0)
+		rc = sweep_channels(&k->sweep);
 	/* The dead may be onlookers of whose end nobody tells; what they had seen cannot be
 	 * used again before. Cheap: few slots are taken at any moment. */
 	if (rc == 0)
@@ -466,10 +483,11 @@ keeper_main(const struct role_context *context, int notices)
 		log_errorx("keeper cannot start: %s", err.text);
 		return ROLE_EXIT_STATE;
 	}
+	k.sweep = (struct sweep){ .conf = context->conf, .board = k.board, .state = k.state };
 	/* Whatever the last keeper left: dead readers, lost pokes. */
 	rc = state_check_readers(k.state);
 	if (rc == 0)
-		rc = keeper_each_owner(&k, keeper_poke_owner);
+		rc = keeper_poke_all(&k);
 	if (rc == 0)
 		rc = keeper_count(&k);
 	if (rc == 0)

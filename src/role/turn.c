@@ -277,19 +277,28 @@ turn_has_news(struct connection *c)
 	return state_last_number(c->state) != c->seen_number;
 }
 
+/* Once, whoever asks for it first, and how often. */
+static void
+turn_disconnect(struct connection *c)
+{
+	struct frame disconnect = { .type = FRAME_DISCONNECT };
+
+	if (!c->is_disconnect_sent)
+		connection_send(c, &disconnect);
+	c->is_disconnect_sent = 1;
+}
+
 static int
 turn_visit_entry(void *arg, const struct inbox_entry *entry, const void *body)
 {
-	struct frame disconnect = { .type = FRAME_DISCONNECT };
 	struct connection *c = arg;
 
 	switch (entry->kind) {
-	case INBOX_NOTIFY_SHUTDOWN:	/* is for those with subscriptions */
+	case INBOX_NOTIFY_SHUTDOWN:	/* comes to those with subscriptions only */
+		turn_disconnect(c);
 		break;
 	case INBOX_FORCE_CLOSE:
-		if (!c->is_disconnect_sent)
-			connection_send(c, &disconnect);
-		c->is_disconnect_sent = 1;
+		turn_disconnect(c);
 		connection_end(c, ROLE_EXIT_OK, "closed by the daemon");
 		break;
 	case INBOX_RECORDED:

@@ -71,6 +71,23 @@ channels_each(struct state_txn *txn,
 	return rc == ERR_NOTFOUND ? 0 : rc;
 }
 
+int
+channels_trim(struct state_txn *txn, uint32_t number, const struct log_bound *bound,
+    uint64_t consumed, int64_t now_ns, int limit)
+{
+	const struct log log = { txn, STATE_MESSAGES, number };
+	struct channels_row row;
+	int n, rc;
+
+	if ((rc = channels_get(txn, number, &row)) != 0)
+		return rc;
+	n = log_trim(&log, &row.mark, bound, consumed, now_ns, limit);
+	if (n <= 0)
+		return n;
+	rc = channels_put(txn, number, &row);
+	return rc != 0 ? rc : n;
+}
+
 /* The next one of some ids lies under KEY; no row: 1. */
 static int
 channels_take_ids(struct state_txn *txn, const char *key, size_t key_len, uint64_t n,

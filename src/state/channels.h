@@ -40,6 +40,10 @@ int	channels_put(struct state_txn *txn, uint32_t number, const struct channels_r
 int	channels_each(struct state_txn *txn,
 	    int (*visit)(void *arg, uint32_t number, const struct channels_row *row), void *arg);
 
+/* log_trim() of an ephemeral channel, with its row. */
+int	channels_trim(struct state_txn *txn, uint32_t number, const struct log_bound *bound,
+	    uint64_t consumed, int64_t now_ns, int limit);
+
 /* The next N ids of messages (from 1) / the next id of a subscription (from 1). 0 or a negative code.
  * The rows are in the counters table, "next/message" and "next/subscription". */
 int	channels_message_ids(struct state_txn *txn, uint64_t n, uint64_t *first);

@@ -272,6 +272,26 @@ log_row_is_over(const struct log_row *row, uint64_t sequence, const struct log_m
 }
 
 int
+log_is_over(const struct log *log, const struct log_mark *mark, const struct log_bound *bound,
+    uint64_t consumed, int64_t now_ns)
+{
+	uint8_t key[LOG_KEY_SIZE];
+	struct state_view view;
+	struct log_row row;
+	int rc;
+
+	if (mark->first > mark->head)
+		return 0;
+	log_key_put(key, log->channel, mark->first, 0);
+	rc = state_get(log->txn, log->table, key, sizeof key, &view);
+	if (rc == 0)
+		rc = log_row_get(&view, &row);
+	if (rc != 0)
+		return rc == ERR_NOTFOUND ? ERR_CORRUPT : rc;
+	return log_row_is_over(&row, mark->first + row.count - 1, mark, bound, consumed, now_ns);
+}
+
+int
 log_trim(const struct log *log, struct log_mark *mark, const struct log_bound *bound,
     uint64_t consumed, int64_t now_ns, int limit)
 {

@@ -74,6 +74,10 @@ void	log_skip(struct log_mark *mark, const struct log_message *messages, size_t 
 int	log_trim(const struct log *log, struct log_mark *mark, const struct log_bound *bound,
 	    uint64_t consumed, int64_t now_ns, int limit);
 
+/* Would log_trim() remove something? In any transaction; 1, 0 or a negative code. */
+int	log_is_over(const struct log *log, const struct log_mark *mark,
+	    const struct log_bound *bound, uint64_t consumed, int64_t now_ns);
+
 static inline size_t
 log_message_bytes(const struct log_message *message)
 {
