@@ -102,7 +102,6 @@ override_refuse(struct conf_reading *r, char *key)
 		[CONF_SECTION_UNKNOWN] = "unknown key",
 		[CONF_SECTION_PLAIN] = "a section; name one of its keys as SECTION.KEY",
 		[CONF_SECTION_TITLED] = "a section with titles can only be set in the file",
-		[CONF_SECTION_LATER] = "not supported by this version",
 	};
 	char *dot = strchr(key, '.');
 	enum conf_section_kind kind;
@@ -236,6 +235,7 @@ conf_load(struct conf *conf, const struct conf_source *source, FILE *errors)
 			read_override(&r, source->overrides[i]);
 		check_required(&r);
 		conf_value_apply(&r, conf);
+		conf_channel_apply(&r, conf);
 	}
 	conf_error_print(&r, errors);
 	if (r.nomem)
@@ -268,6 +268,7 @@ conf_free(struct conf *conf)
 		conf_list_free(&conf->responders[i].exec);
 	}
 	free(conf->responders);
+	conf_channel_free(conf);
 	free(conf->notifier_module);
 	conf_list_free(&conf->notifier_args);
 	free(conf->router_module);

@@ -18,6 +18,10 @@ struct schema;
 /* The longest channel name, in bytes; names are UTF-8 without NUL. Keys in LMDB are to 511 bytes. */
 #define CONF_CHANNEL_NAME_MAX	255
 
+/* The most messages that routes may make of one: a few routes in a row that fork and join again would
+ * multiply it without end. */
+#define CONF_ROUTED_MAX		4096
+
 #define CONF_DEFAULT_FILE "/etc/liminald.conf"
 
 enum conf_log_level { CONF_LOG_ERROR, CONF_LOG_WARN, CONF_LOG_INFO, CONF_LOG_DEBUG };
@@ -45,6 +49,7 @@ struct conf_responder {
 /* channel "NAME" { … }. Its number elsewhere is its index here. */
 struct conf_channel {
 	char *name;
+	size_t name_len;
 	bool durable;
 	char *schema_file;		/* absolute path; NULL = any bytes pass */
 	struct schema *schema;		/* the same, compiled */
@@ -65,7 +70,7 @@ struct conf_channel {
 /* route "NAME" { from = … to = … when = … } */
 struct conf_route {
 	char *name;
-	unsigned from, to;		/* channels */
+	unsigned from, to;		/* numbers of channels */
 	char *when;			/* NULL = every message */
 	struct predicate *predicate;	/* the same, compiled */
 };
@@ -96,6 +101,8 @@ struct conf {
 	unsigned n_channels;
 	struct conf_route *routes;	/* n_routes, without a cycle */
 	unsigned n_routes;
+	unsigned *channel_table;	/* of conf_channel_find only */
+	size_t channel_table_size;
 
 	char *notifier_module;		/* absolute path; NULL = no notifier */
 	struct conf_list notifier_args;
@@ -144,7 +151,11 @@ struct conf_source {
 int	conf_load(struct conf *conf, const struct conf_source *source, FILE *errors);
 void	conf_free(struct conf *conf);
 
-/* The channel of that name, or NULL. */
+/* Does anything outlive a restart: the record or a durable channel? Then there is a store, with its process,
+ * and persist_dir must be there. */
+bool	conf_needs_store(const struct conf *conf);
+
+/* The channel of that name, or NULL. One look, however many there are. */
 const struct conf_channel *conf_channel_find(const struct conf *conf, const void *name, size_t len);
 
 /* Write CONF in the syntax of the file, without the token. Read again, it is the same. */

@@ -39,6 +39,30 @@ conf_error_add(struct conf_reading *r, enum conf_origin origin, int line, const 
 	e->seq = r->n_errors++;
 }
 
+void
+conf_error_block(struct conf_reading *r, const struct conf_block *block, const char *name,
+    const char *fmt, ...)
+{
+	const struct conf_setting *setting = conf_setting_at(r, block,
+	    conf_key_find(block->section, name));
+	va_list ap;
+	char *text;
+	int rc;
+
+	va_start(ap, fmt);
+	rc = vasprintf(&text, fmt, ap);
+	va_end(ap);
+	if (rc < 0) {
+		r->nomem = true;
+		return;
+	}
+	conf_error_add(r, setting->origin, setting->n > 0 ? setting->lines[0] : setting->line,
+	    "%s%s%s%s: %s: %s", block->section, block->title == NULL ? "" : " \"",
+	    block->title == NULL ? "" : block->title, block->title == NULL ? "" : "\"", name,
+	    text);
+	free(text);
+}
+
 bool
 conf_error_is_lexical(const struct conf_reading *r, int line)
 {

@@ -219,34 +219,64 @@ piece_read(struct conf_reading *r, const struct conf_piece *piece)
 	conf_setting_reset(&next);
 }
 
+/* All of FP, or what is too much of it. 0 or an errno. */
+static int
+slurp(FILE *fp, size_t max, char **bytes, size_t *len)
+{
+	size_t size = 0, more, n = 0;
+	char *grown;
+
+	*bytes = NULL;
+	do {
+		more = size < 4096 ? 4096 : size;
+		if ((grown = realloc(*bytes, size + more + 1)) == NULL)
+			return ENOMEM;
+		*bytes = grown;
+		size += more;
+		n += fread(*bytes + n, 1, size - n, fp);
+	} while (n == size && n <= max);
+	if (ferror(fp))
+		return errno;
+	(*bytes)[n] = '\0';
+	*len = n;
+	return 0;
+}
+
+int
+conf_slurp(const char *path, size_t max, char **bytes, size_t *len, struct err *err)
+{
+	FILE *fp = fopen(path, "re");
+	int error;
+
+	*bytes = NULL;
+	error = fp == NULL ? errno : slurp(fp, max, bytes, len);
+	if (fp != NULL)
+		fclose(fp);
+	if (error == 0 && *len <= max)
+		return 0;
+	free(*bytes);
+	*bytes = NULL;
+	if (error == ENOMEM)
+		return err_set(err, ERR_NOMEM, "out of memory");
+	if (error != 0)
+		return err_set(err, ERR_SYSTEM, "%s", strerror(error));
+	return err_set(err, ERR_INVALID, "longer than %zu bytes", max);
+}
+
 /* The whole file with a NUL at its end, or NULL with the error added. */
 static char *
 file_slurp(struct conf_reading *r)
 {
-	char *text = NULL;
-	FILE *fp;
-	size_t n;
+	struct err err;
+	char *text;
+	size_t len;
 
-	fp = fopen(r->file, "re");
-	if (fp == NULL || (text = malloc(FILE_MAX + 1)) == NULL) {
-		conf_error_add(r, CONF_FROM_FILE, 0, "%s", strerror(errno));
-		goto out;
-	}
-	n = fread(text, 1, FILE_MAX + 1, fp);
-	if (ferror(fp))
-		conf_error_add(r, CONF_FROM_FILE, 0, "%s", strerror(errno));
-	else if (n > FILE_MAX)
-		conf_error_add(r, CONF_FROM_FILE, 0, "longer than %d bytes", FILE_MAX);
-	else if (memchr(text, '\0', n) != NULL)
+	if (conf_slurp(r->file, FILE_MAX, &text, &len, &err) < 0)
+		conf_error_add(r, CONF_FROM_FILE, 0, "%s", err.text);
+	else if (memchr(text, '\0', len) != NULL)
 		conf_error_add(r, CONF_FROM_FILE, 0, "not a text file (it has NUL bytes)");
-	else {
-		text[n] = '\0';
-		fclose(fp);
+	else
 		return text;
-	}
-out:
-	if (fp != NULL)
-		fclose(fp);
 	free(text);
 	return NULL;
 }

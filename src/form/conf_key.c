@@ -14,6 +14,8 @@
 #define GIB	(KIB * KIB * KIB)
 
 #define FIELD(f)	offsetof(struct conf, f)
+#define CHANNEL(f)	offsetof(struct conf_channel, f)
+#define ROUTE(f)	offsetof(struct conf_route, f)
 
 static const char *const words_level[] = { "error", "warn", "info", "debug", NULL };
 static const char *const words_fallback[] = { "echo", "refuse", NULL };
@@ -27,12 +29,10 @@ static const struct { const char *name; enum conf_section_kind kind; } sections[
 	{ "conversation", CONF_SECTION_PLAIN },
 	{ "responder", CONF_SECTION_TITLED },
 	{ "notifier", CONF_SECTION_PLAIN },
+	{ "channel", CONF_SECTION_TITLED },
+	{ "route", CONF_SECTION_TITLED },
 	{ "dispatch", CONF_SECTION_PLAIN },
 	{ "limits", CONF_SECTION_PLAIN },
-	/* What comes with later versions and would change what the system does if passed
-	 * over. */
-	{ "channel", CONF_SECTION_LATER },
-	{ "route", CONF_SECTION_LATER },
 };
 
 const struct conf_key conf_keys[] = {
@@ -76,6 +76,30 @@ const struct conf_key conf_keys[] = {
 	  .offset = FIELD(notifier_timeout_ns), .initial = "1s",
 	  .min = 10 * MS, .max = 60 * SECOND },
 
+	{ .section = "channel", .name = "durable", .kind = CONF_KIND_BOOL,
+	  .offset = CHANNEL(durable), .initial = "false" },
+	{ .section = "channel", .name = "schema", .kind = CONF_KIND_SCHEMA,
+	  .offset = CHANNEL(schema_file) },
+	{ .section = "channel", .name = "keep_messages", .kind = CONF_KIND_COUNT64,
+	  .offset = CHANNEL(keep_messages), .initial = "0", .max = INT64_C(1000000000000) },
+	{ .section = "channel", .name = "keep_bytes", .kind = CONF_KIND_SIZE64,
+	  .offset = CHANNEL(keep_bytes), .initial = "64M", .min = 64 * KIB, .max = 1024 * GIB },
+	{ .section = "channel", .name = "keep_age", .kind = CONF_KIND_DURATION,
+	  .offset = CHANNEL(keep_age_ns), .initial = "0s", .max = 3650 * DAY },
+	{ .section = "channel", .name = "dedup_window", .kind = CONF_KIND_DURATION,
+	  .offset = CHANNEL(dedup_window_ns), .initial = "10m", .min = MS, .max = 3650 * DAY },
+	{ .section = "channel", .name = "dedup_keys", .kind = CONF_KIND_COUNT64,
+	  .offset = CHANNEL(dedup_keys), .initial = "1000000", .min = 1, .max = 1000000000 },
+	{ .section = "channel", .name = "redelivery_delay", .kind = CONF_KIND_DURATION,
+	  .offset = CHANNEL(redelivery_delay_ns), .initial = "1s", .max = DAY },
+
+	{ .section = "route", .name = "from", .kind = CONF_KIND_CHANNEL,
+	  .offset = ROUTE(from), .required = "the channel whose messages it takes" },
+	{ .section = "route", .name = "to", .kind = CONF_KIND_CHANNEL,
+	  .offset = ROUTE(to), .required = "the channel on which it publishes them" },
+	{ .section = "route", .name = "when", .kind = CONF_KIND_PREDICATE,
+	  .offset = ROUTE(when) },
+
 	{ .section = "dispatch", .name = "router", .kind = CONF_KIND_ROUTER,
 	  .offset = FIELD(router), .initial = "least_loaded", .words = words_router },
 	{ .section = "dispatch", .name = "router_args", .kind = CONF_KIND_TEXTS,
@@ -113,7 +137,7 @@ const struct conf_key conf_keys[] = {
 	  .min = 1, .max = 1000000 },
 	{ .section = "limits", .name = "subscriptions_per_connection",
 	  .kind = CONF_KIND_COUNT, .offset = FIELD(max_subscriptions), .initial = "1024",
-	  .min = 1, .max = 1000000, .inactive = true },
+	  .min = 1, .max = 1000000 },
 	{ .section = "limits", .name = "pushes_per_connection", .kind = CONF_KIND_COUNT,
 	  .offset = FIELD(max_pushes), .initial = "1024", .min = 1, .max = 1000000 },
 	{ .section = "limits", .name = "outbound_bytes", .kind = CONF_KIND_SIZE64,

@@ -9,6 +9,7 @@
 #ifndef LIMINAL_FORM_CONF_PARTS_H
 #define LIMINAL_FORM_CONF_PARTS_H
 
+#include "base/err.h"
 #include "form/conf.h"
 
 #define CONF_MAX_TOKEN	4096
@@ -21,6 +22,10 @@ enum conf_kind {
 	CONF_KIND_PROGRAM,	/* the same, the first the path of a program */
 	CONF_KIND_MODULE,	/* the path of a shared object */
 	CONF_KIND_ROUTER,	/* a word, or the path of a shared object */
+	CONF_KIND_COUNT64,
+	CONF_KIND_SCHEMA,	/* the path of a JSON Schema */
+	CONF_KIND_CHANNEL,	/* the name of a channel, kept as its number */
+	CONF_KIND_PREDICATE,
 };
 
 struct conf_key {
@@ -41,7 +46,7 @@ extern const struct conf_key conf_keys[];
 extern const unsigned conf_n_keys;
 
 enum conf_section_kind {
-	CONF_SECTION_UNKNOWN, CONF_SECTION_PLAIN, CONF_SECTION_TITLED, CONF_SECTION_LATER
+	CONF_SECTION_UNKNOWN, CONF_SECTION_PLAIN, CONF_SECTION_TITLED
 };
 
 /* SECTION NULL = top level. Returns the index of the key or -1. */
@@ -117,6 +122,10 @@ bool	conf_error_is_lexical(const struct conf_reading *r, int line);
 void	conf_error_print(struct conf_reading *r, FILE *out);
 void	conf_error_free(struct conf_reading *r);
 
+/* One of the key called NAME in BLOCK, at its line and after the title and the key. */
+void	conf_error_block(struct conf_reading *r, const struct conf_block *block,
+	    const char *name, const char *fmt, ...) __attribute__((format(printf, 4, 5)));
+
 /* Settings. 0 or -1. */
 void	conf_setting_reset(struct conf_setting *setting);
 int	conf_setting_add(struct conf_setting *setting, const char *value, int line);
@@ -146,9 +155,28 @@ void	conf_file_read(struct conf_reading *r);
 /* The title that is written as TEXT, to be freed; NULL with the error added. */
 char	*conf_title_read(struct conf_reading *r, const char *text, int line);
 
-/* Put every setting, or its default, into CONF. */
+/* Put every setting, or its default, into CONF: all but those of channels and routes. */
 void	conf_value_apply(struct conf_reading *r, struct conf *conf);
+/* The settings of BLOCK, which has a title, or their defaults, into the struct INTO. */
+void	conf_value_apply_block(struct conf_reading *r, struct conf_block *block,
+	    struct conf *conf, void *into);
+/* How many blocks of SECTION there are. */
+unsigned conf_block_count(const struct conf_reading *r, const char *section);
 char	*conf_path_resolve(const struct conf_reading *r, enum conf_origin origin, const char *path);
+
+/* Channels and routes into CONF, checked, compiled and complete but for what routes do to
+ * channels. */
+void	conf_channel_apply(struct conf_reading *r, struct conf *conf);
+void	conf_channel_free(struct conf *conf);
+/* What the routes make of the channels; a cycle is an error. */
+void	conf_route_link(struct conf_reading *r, struct conf *conf);
+
+/* A route's end while its channel is not known. */
+#define CONF_CHANNEL_NONE	(~0u)
+
+/* The bytes of the file PATH, at most MAX, with a NUL behind them; to be freed. 0, ERR_SYSTEM,
+ * ERR_INVALID or ERR_NOMEM. */
+int	conf_slurp(const char *path, size_t max, char **bytes, size_t *len, struct err *err);
 
 /* Digits only, no sign and no blanks; *END behind them. 0 or ERR_INVALID. */
 int	conf_parse_number(const char *text, uint64_t *number, const char **end);

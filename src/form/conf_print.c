@@ -64,6 +64,8 @@ print_value(FILE *out, const struct conf *conf, const struct conf_key *key, cons
 	case CONF_KIND_MODULE:
 	case CONF_KIND_NAME:
 	case CONF_KIND_TOKEN_FILE:
+	case CONF_KIND_SCHEMA:
+	case CONF_KIND_PREDICATE:
 		print_quoted(out, *(char *const *)field == NULL ? "" : *(char *const *)field);
 		break;
 	case CONF_KIND_DURATION:
@@ -77,6 +79,12 @@ print_value(FILE *out, const struct conf *conf, const struct conf_key *key, cons
 		break;
 	case CONF_KIND_COUNT:
 		fprintf(out, "%u", *(const uint32_t *)field);
+		break;
+	case CONF_KIND_COUNT64:
+		fprintf(out, "%llu", (unsigned long long)*(const uint64_t *)field);
+		break;
+	case CONF_KIND_CHANNEL:
+		print_quoted(out, conf->channels[*(const unsigned *)field].name);
 		break;
 	case CONF_KIND_ROUTER:
 		if (conf->router == CONF_ROUTER_MODULE) {
@@ -107,7 +115,8 @@ is_unset(const struct conf *conf, const struct conf_key *key, const void *from)
 				return false;
 		return true;
 	}
-	return key->kind == CONF_KIND_NAME && *(char *const *)field_of(key, from) == NULL;
+	return (key->kind == CONF_KIND_NAME || key->kind == CONF_KIND_SCHEMA ||
+	    key->kind == CONF_KIND_PREDICATE) && *(char *const *)field_of(key, from) == NULL;
 }
 
 static void
@@ -122,21 +131,39 @@ print_key(FILE *out, const struct conf *conf, const struct conf_key *key, const 
 	fputc('\n', out);
 }
 
+/* The section of one thing; FROM is its struct. */
 static void
-print_responders(FILE *out, const struct conf *conf, const struct conf_key *keys, unsigned n)
+print_titled(FILE *out, const struct conf *conf, const struct conf_key *keys, unsigned n,
+    const char *title, const void *from)
 {
-	unsigned i, j;
+	unsigned i;
 
-	if (conf->n_responders == 0)
-		fputs("# no responder\n", out);
-	for (i = 0; i < conf->n_responders; i++) {
-		fprintf(out, "%s ", keys->section);
-		print_quoted(out, conf->responders[i].subject);
-		fputs(" {\n", out);
-		for (j = 0; j < n; j++)
-			print_key(out, conf, &keys[j], &conf->responders[i]);
-		fputs("}\n", out);
-	}
+	fprintf(out, "%s ", keys->section);
+	print_quoted(out, title);
+	fputs(" {\n", out);
+	for (i = 0; i < n; i++)
+		print_key(out, conf, &keys[i], from);
+	fputs("}\n", out);
+}
+
+static void
+print_all_titled(FILE *out, const struct conf *conf, const struct conf_key *keys, unsigned n)
+{
+	unsigned i, printed = 0;
+
+	if (strcmp(keys->section, "responder") == 0)
+		for (i = 0; i < conf->n_responders; i++, printed++)
+			print_titled(out, conf, keys, n, conf->responders[i].subject,
+			    &conf->responders[i]);
+	else if (strcmp(keys->section, "channel") == 0)
+		for (i = 0; i < conf->n_channels; i++, printed++)
+			print_titled(out, conf, keys, n, conf->channels[i].name,
+			    &conf->channels[i]);
+	else
+		for (i = 0; i < conf->n_routes; i++, printed++)
+			print_titled(out, conf, keys, n, conf->routes[i].name, &conf->routes[i]);
+	if (printed == 0)
+		fprintf(out, "# no %s\n", keys->section);
 }
 
 /* Without the key that makes it, there is no such section. */
@@ -184,7 +211,7 @@ conf_print(const struct conf *conf, FILE *out)
 		key = &conf_keys[i];
 		n = conf_section_keys(key->section, &first);
 		if (conf_section_kind(key->section) == CONF_SECTION_TITLED)
-			print_responders(out, conf, key, n);
+			print_all_titled(out, conf, key, n);
 		else
 			print_section(out, conf, key, n);
 	}

@@ -4,8 +4,8 @@
  * each of them alone and one mistake hides no other.
  *
  * The tokens are those of libConfuse's lexer. Errors here are those that a single piece
- * cannot show: open strings, comments and sections, and sections that are unknown, repeated
- * or of a later version. Values are not looked at.
+ * cannot show: open strings, comments and sections, and sections that are unknown or
+ * repeated. Values are not looked at.
  */
 #include <ctype.h>
 #include <stdarg.h>
@@ -240,7 +240,7 @@ scan_is_titled(struct scan *s, size_t i)
 		return false;
 	kind = conf_section_kind(name);
 	free(name);
-	return kind == CONF_SECTION_TITLED || kind == CONF_SECTION_LATER;
+	return kind == CONF_SECTION_TITLED;
 }
 
 /* Tokens [FIRST, END) as a piece called by the token NAME, unless it is stray text. */
@@ -362,9 +362,6 @@ scan_section(struct scan *s, size_t i, char *name)
 	if (conf_key_find(s->section, name) >= 0)
 		conf_error_add(s->r, CONF_FROM_FILE, line,
 		    "'%s' is not a section: write %s = …", name, name);
-	else if (kind == CONF_SECTION_LATER)
-		conf_error_add(s->r, CONF_FROM_FILE, line,
-		    "section '%s' is not supported by this version", name);
 	else if (kind == CONF_SECTION_UNKNOWN)
 		conf_error_add(s->r, CONF_FROM_FILE, line, "unknown section '%s'%s%s%s", name,
 		    s->section != NULL ? " in section '" : "",

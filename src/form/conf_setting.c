@@ -91,6 +91,16 @@ conf_block_find(struct conf_reading *r, const char *section, const char *title)
 	return NULL;
 }
 
+unsigned
+conf_block_count(const struct conf_reading *r, const char *section)
+{
+	unsigned i, n = 0;
+
+	for (i = 0; i < r->n_blocks; i++)
+		n += strcmp(r->blocks[i].section, section) == 0;
+	return n;
+}
+
 int
 conf_block_add(struct conf_reading *r, const char *section, char *title, int line)
 {

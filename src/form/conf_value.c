@@ -267,6 +267,8 @@ take_count(const struct value *v, const char *text)
 	if (conf_parse_number(text, &n, &end) < 0 || *end != '\0' || !is_in_range(v, n))
 		value_error(v, 0, "\"%s\" is not a number from %lld to %lld", text,
 		    (long long)v->key->min, (long long)v->key->max);
+	else if (v->key->kind == CONF_KIND_COUNT64)
+		*(uint64_t *)v->field = n;
 	else
 		*(uint32_t *)v->field = (uint32_t)n;
 }
@@ -313,6 +315,18 @@ take_bool(const struct value *v, const char *text)
 		value_error(v, 0, "\"%s\" is not true or false", text);
 }
 
+/* Channels are there before routes are looked at. */
+static void
+take_channel(const struct value *v, const char *text)
+{
+	const struct conf_channel *channel = conf_channel_find(v->conf, text, strlen(text));
+
+	if (channel == NULL)
+		value_error(v, 0, "there is no channel \"%s\"", text);
+	else
+		*(unsigned *)v->field = (unsigned)(channel - v->conf->channels);
+}
+
 static void
 take_text(const struct value *v, const char *text)
 {
@@ -329,6 +343,7 @@ take_text(const struct value *v, const char *text)
 		take_path(v, text);
 		break;
 	case CONF_KIND_MODULE:
+	case CONF_KIND_SCHEMA:
 		take_module(v, text);
 		break;
 	case CONF_KIND_NAME:
@@ -342,7 +357,14 @@ take_text(const struct value *v, const char *text)
 		take_size(v, text);
 		break;
 	case CONF_KIND_COUNT:
+	case CONF_KIND_COUNT64:
 		take_count(v, text);
+		break;
+	case CONF_KIND_CHANNEL:
+		take_channel(v, text);
+		break;
+	case CONF_KIND_PREDICATE:	/* conf_channel compiles it */
+		store_string(v, strdup(text));
 		break;
 	case CONF_KIND_WORD:
 		take_word(v, text);
@@ -411,11 +433,21 @@ subject_check(const char *subject)
 	return NULL;
 }
 
+void
+conf_value_apply_block(struct conf_reading *r, struct conf_block *block, struct conf *conf,
+    void *into)
+{
+	unsigned first, i, n = conf_section_keys(block->section, &first);
+
+	for (i = first; i < first + n; i++)
+		apply(r, &conf_keys[i], conf_setting_at(r, block, (int)i), block->title, conf,
+		    into);
+}
+
 static void
-apply_responder(struct conf_reading *r, const struct conf_block *block, struct conf *conf)
+apply_responder(struct conf_reading *r, struct conf_block *block, struct conf *conf)
 {
 	struct conf_responder *responder = &conf->responders[conf->n_responders++];
-	unsigned first, i, n = conf_section_keys(block->section, &first);
 	const char *wrong;
 
 	if (block->title != NULL) {
@@ -425,19 +457,17 @@ apply_responder(struct conf_reading *r, const struct conf_block *block, struct c
 		if ((responder->subject = strdup(block->title)) == NULL)
 			r->nomem = true;
 	}
-	for (i = first; i < first + n; i++)
-		apply(r, &conf_keys[i], conf_setting_at(r, block, (int)i), block->title, conf,
-		    responder);
+	conf_value_apply_block(r, block, conf, responder);
 }
 
 static void
 apply_responders(struct conf_reading *r, struct conf *conf)
 {
-	unsigned i;
+	unsigned i, n = conf_block_count(r, "responder");
 
-	if (r->n_blocks == 0)
+	if (n == 0)
 		return;
-	conf->responders = calloc(r->n_blocks, sizeof *conf->responders);
+	conf->responders = calloc(n, sizeof *conf->responders);
 	if (conf->responders == NULL) {
 		r->nomem = true;
 		return;

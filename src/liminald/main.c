@@ -128,9 +128,10 @@ main_create_environments(struct master *master, const struct conf *conf,
     struct main_locks *locks, struct err *err)
 {
 	uint32_t n = slots_needed(conf->max_connections);
+	bool needs_store = conf_needs_store(conf);
 	int rc;
 
-	if (conf->record) {
+	if (needs_store) {
 		rc = rundir_open_persistent(conf->persist_dir, &locks->persist_fd, err);
 		if (rc != 0)
 			return rc;
@@ -139,7 +140,7 @@ main_create_environments(struct master *master, const struct conf *conf,
 	rc = state_create(conf->runtime_dir, n, err);
 	if (rc == 0)
 		rc = channels_create(conf->runtime_dir, conf, err);
-	if (rc == 0 && conf->record)
+	if (rc == 0 && needs_store)
 		rc = store_create(conf->persist_dir, n, err);
 	return rc;
 }

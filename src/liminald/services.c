@@ -55,7 +55,7 @@ services_init(struct master *master)
 		master->services.of[i] = (struct services_service){ .fd = -1,
 		    .restart_ns = INT64_MAX, .gone_by_ns = INT64_MAX };
 	services_want(master, BOARD_KEEPER, "keeper", roles->keeper, 0);
-	if (conf->record)
+	if (conf_needs_store(conf))
 		services_want(master, BOARD_STORE, "store", roles->store,
 		    SERVICES_STORE_START_NS);
 	if (conf->notifier_module != NULL)
