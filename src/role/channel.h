@@ -78,7 +78,8 @@ void	deliver_again(struct connection *c);
  * consumer_ask() asks the store where to go on; consumer_opened() has the answer: the
  * subscription becomes live and SubscribeAck is sent, or it ends with SubscribeError.
  */
-int	consumer_new(struct subscription *subscription, const struct frame *frame);	/* 0, ERR_NOMEM */
+int	consumer_new(struct connection *c, struct subscription *subscription,
+	    const struct frame *frame);		/* 0, ERR_NOMEM */
 void	consumer_free(struct consumer *consumer);
 const struct frame_view *consumer_name(const struct consumer *consumer);
 /* In the transaction that takes the name: post INBOX_CONSUMER_OPEN. ROW as it was added. */
@@ -89,18 +90,23 @@ void	consumer_opened(struct connection *c, const struct inbox_entry *entry, cons
 /* What may be delivered now: redeliveries that are due, then what is new, as far as max_in_flight
  * leaves room. 1 with *RUN, or 0. */
 int	consumer_next(struct subscription *subscription, int64_t now_ns, struct channel_run *run);
-/* N messages of the run from FIRST on were written. */
+/* N messages of that run, from its FIRST on, were written. */
 void	consumer_sent(struct subscription *subscription, uint64_t first, uint64_t n);
-/* Messages up to (not with) OLDEST are not kept any more: they count as given up. Returns how many of them
- * were not accepted. */
+/* Messages up to (not with) OLDEST are not kept any more: those that were to be delivered, or delivered again,
+ * count as given up, and how many they are is returned; what the client has stays with it until it judges.
+ * What consumer_next() said before is void. */
 uint64_t consumer_lost(struct subscription *subscription, uint64_t oldest);
 /* Accept, Defer, Reject. */
 void	consumer_verdict_frame(struct connection *c, const struct frame *frame);
-/* When something becomes due for redelivery; INT64_MAX = never. And noting that it has. */
-int64_t	consumer_next_deadline(struct connection *c);
+/* When something becomes due for redelivery, or a cursor may be posted; INT64_MAX = never. And noting
+ * that it has. */
+int64_t	consumer_next_deadline(const struct connection *c);
 void	consumer_tick(struct connection *c, int64_t now_ns);
-/* INTENT_CURSOR: post where it is now to the store (INBOX_CURSOR). */
+/* Before a turn is applied: an intent for each cursor that has moved. */
+void	consumer_note_moved(struct connection *c);
+/* INTENT_CURSOR: post where it was then to the store (INBOX_CURSOR). */
 int	consumer_apply_cursor(struct connection *c, struct state_txn *txn, struct intent *intent);
+void	consumer_done_cursor(struct connection *c, struct intent *intent);
 /* The subscription, or the connection, ends: save the cursor with this turn if it has moved. */
 void	consumer_save(struct connection *c, struct subscription *subscription);
 

@@ -572,6 +572,9 @@ connection_init(struct connection *c, const struct role_context *context,
 	RB_INIT(&c->deadlines);
 	RB_INIT(&c->typed_jobs);
 	RB_INIT(&c->subscriptions);
+	RB_INIT(&c->consumers);
+	TAILQ_INIT(&c->moved);
+	c->consumer_deadline_ns = INT64_MAX;
 	TAILQ_INIT(&c->kept);
 	TAILQ_INIT(&c->registrations);
 	TAILQ_INIT(&c->tapped);

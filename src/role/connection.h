@@ -49,6 +49,7 @@ struct conversation;
 struct responder;
 struct request;
 struct subscription;
+struct consumer;
 struct publisher;
 struct deliverer;
 
@@ -80,6 +81,8 @@ TAILQ_HEAD(request_queue, request);
 RB_HEAD(conversation_tree, conversation);
 RB_HEAD(request_deadlines, request);
 RB_HEAD(subscription_tree, subscription);
+RB_HEAD(consumer_tree, consumer);
+TAILQ_HEAD(consumer_queue, consumer);
 TAILQ_HEAD(responder_queue, responder);
 
 struct conversation {
@@ -176,7 +179,8 @@ struct intent {
 	struct subscription *subscription;
 	uint64_t correlation;		/* INTENT_RESOLVE; INTENT_PLACE: the new push's;
 					 * INTENT_OPERATIONS: of which request, by its id;
-					 * INTENT_ASK, _GIVE_UP, _DISCARD: the registration's */
+					 * INTENT_ASK, _GIVE_UP, _DISCARD: the registration's;
+					 * INTENT_CURSOR: of which consumer, by its key */
 	uint32_t inbox_kind;
 	uint16_t code;
 	struct frame_view body;		/* into the input, or into OWNED */
@@ -293,6 +297,14 @@ struct connection {
 	struct deliverer *deliverer;	/* NULL = has not subscribed so far */
 	uint64_t *route_seen;		/* route.c; by channel */
 	uint64_t n_routed;
+
+	struct consumer_tree consumers;	/* consumer.c */
+	uint32_t last_consumer;
+	struct consumer_queue moved;	/* of these, those of whose cursors the store has to be told */
+	int64_t consumer_deadline_ns;	/* INT64_MAX = nothing to do */
+	int64_t cursors_held_ns;	/* none is posted before; 0 = they may be */
+	size_t cursor_bytes;		/* posted since the store was last seen to have taken all */
+	uint64_t cursor_mark;		/* id of the state when they were found to be many; 0 = not */
 
 	struct registration_queue registrations;	/* undecided; the first one is being asked about */
 	size_t registration_bytes;

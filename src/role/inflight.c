@@ -227,12 +227,12 @@ inflight_sent(struct inflight *f, uint64_t first, uint64_t n)
 
 /* Verdicts. */
 
-int
-inflight_is_sent(const struct inflight *f, uint64_t sequence)
+enum inflight_state
+inflight_state_of(const struct inflight *f, uint64_t sequence)
 {
 	const struct inflight_run *run = inflight_find(f, sequence);
 
-	return run != NULL && run->state == INFLIGHT_SENT;
+	return run != NULL ? run->state : INFLIGHT_NONE;
 }
 
 static int

@@ -21,11 +21,15 @@
 
 #include "state/consumers.h"
 
-/* What is outstanding at most, whatever max_in_flight says: a peer's number, which may be 2^32 - 1, must not
- * decide how much memory its connection may need. */
-#define INFLIGHT_MAX	65536
+/*
+ * What is outstanding at most, whatever max_in_flight says: a peer's number, which may be 2^32 - 1, must not
+ * decide how much memory its connection may need. A client that takes so many and accepts each second one costs
+ * 48 MiB; one that accepts them in order, or none, costs nothing.
+ */
+#define INFLIGHT_MAX	(1 << 20)
 
 enum inflight_state {
+	INFLIGHT_NONE,			/* not outstanding */
 	INFLIGHT_SENT,			/* the client has it */
 	INFLIGHT_DEFERRED,		/* it comes again when its time has come */
 	INFLIGHT_DUE,			/* its time has come */
@@ -78,7 +82,7 @@ int	inflight_sent(struct inflight *f, uint64_t first, uint64_t n);
  */
 int	inflight_judge(struct inflight *f, uint64_t sequence, enum inflight_verdict verdict,
 	    int64_t due_ns);
-int	inflight_is_sent(const struct inflight *f, uint64_t sequence);
+enum inflight_state inflight_state_of(const struct inflight *f, uint64_t sequence);
 
 /* Make due what NOW_NS has reached; 1 if something was. And when that is next; INT64_MAX = never. */
 int	inflight_expire(struct inflight *f, int64_t now_ns);

@@ -121,7 +121,7 @@ subscription_new(struct connection *c, const struct frame *frame,
 	s->number = channel_number(c, channel);
 	s->stream = frame->stream;
 	s->max_in_flight = frame->u.subscribe.max_in_flight;
-	if (frame->u.subscribe.durable && consumer_new(s, frame) != 0) {
+	if (frame->u.subscribe.durable && consumer_new(c, s, frame) != 0) {
 		free(s);
 		return NULL;
 	}

@@ -187,6 +187,8 @@ turn_done(struct connection *c, struct intent *intent)
 		subscription_done_end(c, intent);
 		break;
 	case INTENT_CURSOR:
+		consumer_done_cursor(c, intent);
+		break;
 	case INTENT_DISCARD:
 	case INTENT_CANCEL_DIRECT:
 	case INTENT_READY:
@@ -248,6 +250,7 @@ turn_apply(struct connection *c)
 	size_t i, n;
 	int rc;
 
+	consumer_note_moved(c);
 	if (c->n_intents > 0)
 		handshake_open(c);
 	/* What the results lead to (a retry) is noted behind and applied in the next round. */
