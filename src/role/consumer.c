@@ -355,9 +355,13 @@ consumer_next(struct subscription *s, int64_t now_ns, struct channel_run *run)
 void
 consumer_sent(struct subscription *s, uint64_t first, uint64_t n)
 {
-	if (inflight_sent(&s->consumer->inflight, first, n) != 0)
-		connection_end(s->consumer->c, ROLE_EXIT_SYSTEM,
-		    "out of memory for what is outstanding");
+	struct connection *c = s->consumer->c;
+	struct inflight *inflight = &s->consumer->inflight;
+
+	if (first != inflight->next)
+		board_count(c->mine, BOARD_REDELIVERED, n);
+	if (inflight_sent(inflight, first, n) != 0)
+		connection_end(c, ROLE_EXIT_SYSTEM, "out of memory for what is outstanding");
 }
 
 uint64_t
