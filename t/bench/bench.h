@@ -32,6 +32,7 @@ struct bench_options {
 	double seconds, warm_up;
 	size_t size;			/* bytes of a job */
 	unsigned idle;			/* connections of the figure "idle" */
+	unsigned window;		/* messages that a publisher may be ahead of a subscriber */
 	int json;
 };
 
@@ -43,7 +44,7 @@ struct bench_server {
 	struct sockaddr_in address;
 	char port[8];
 	char dir[128];			/* throw-away, "" when attached */
-	char disk[PATH_MAX + 64];		/* the same on a disk, of drivers that are on_disk; else "" */
+	char disk[PATH_MAX + 64];		/* the same on a disk, if something is kept there; else "" */
 	const char *record;		/* liminald: the value of `dispatch record`, or NULL */
 	char log[160];			/* what it wrote to stderr */
 };
@@ -59,6 +60,8 @@ enum bench_role {
 	BENCH_CALLER,
 	BENCH_WORKER,
 	BENCH_IDLE,			/* connect and handshake, nothing else */
+	BENCH_PUBLISHER,
+	BENCH_SUBSCRIBER,
 };
 
 /*
@@ -71,6 +74,7 @@ struct bench_client {
 	const char *queue;		/* fresh for every run */
 	unsigned index;			/* among the clients of its role */
 	unsigned capacity;		/* caller: jobs outstanding; worker: jobs at once */
+	size_t size;			/* publisher, subscriber: bytes of a message */
 	struct bench_conn conn[2];
 	uint64_t state[4];		/* the driver's own; zero before open() */
 	uint8_t token[64];		/* the driver's own: of the job received last */
@@ -107,6 +111,9 @@ struct bench_driver {
 
 	/* Say goodbye as the protocol wants it; the sockets are closed by the caller. */
 	int (*bye)(struct bench_client *client);
+
+	const struct bench_pubsub *pubsub;	/* pubsub.h; NULL: it cannot, or is not measured */
+	const struct bench_driver *durable;	/* the same server when it stores messages, or NULL */
 };
 
 extern const struct bench_driver bench_driver_liminald, bench_driver_nats, bench_driver_redis,
@@ -168,6 +175,8 @@ struct bench_shared {
 	_Alignas(64) _Atomic int holder;	/* failover: the worker that keeps the job */
 	_Atomic int64_t arrival_ns;		/* failover: when the other one got it */
 	struct bench_counter counter[BENCH_MAX_CLIENTS];
+	/* Of publishers; a subscriber's messages are in COUNTER. */
+	struct bench_counter published[BENCH_MAX_CLIENTS], acknowledged[BENCH_MAX_CLIENTS];
 	_Alignas(64) _Atomic unsigned n_samples;
 	uint32_t sample[BENCH_MAX_SAMPLES];	/* ns */
 };

@@ -14,7 +14,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "bench.h"
+#include "pubsub.h"
 
 #define READ_SIZE	65536u
 
@@ -174,6 +174,8 @@ bench_client_open(struct bench_client *client, const struct bench_server *server
 	client->conn[0].fd = client->conn[1].fd = -1;
 	memset(client->state, 0, sizeof client->state);
 	client->token_len = 0;
+	if (role == BENCH_PUBLISHER || role == BENCH_SUBSCRIBER)
+		return server->driver->pubsub->open(client);
 	return server->driver->open(client);
 }
 

@@ -11,7 +11,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "bench.h"
+#include "pubsub.h"
 
 /* client->state; the tube in use is a caller's number + 1 */
 enum { CONTENT_USED, RESERVED_ID, HAS_RESERVED, TUBE_IN_USE };
@@ -174,4 +174,5 @@ const struct bench_driver bench_driver_beanstalkd = {
 	.receive = beanstalkd_receive,
 	.reply = beanstalkd_reply,
 	.bye = beanstalkd_bye,
+	.durable = &bench_driver_beanstalkd_binlog,
 };

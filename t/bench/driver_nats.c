@@ -9,7 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "bench.h"
+#include "pubsub.h"
 
 enum { NEXT_REPLY_ID, CONTENT_USED };	/* client->state */
 
@@ -140,4 +140,6 @@ const struct bench_driver bench_driver_nats = {
 	.receive = nats_receive,
 	.reply = nats_reply,
 	.bye = nats_bye,
+	.pubsub = &bench_pubsub_nats,
+	.durable = &bench_driver_jetstream,
 };

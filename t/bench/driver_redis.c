@@ -11,7 +11,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "bench.h"
+#include "pubsub.h"
 
 enum { CONTENT_USED };			/* client->state */
 
@@ -175,4 +175,6 @@ const struct bench_driver bench_driver_redis = {
 	.receive = redis_receive,
 	.reply = redis_reply,
 	.bye = redis_bye,
+	.pubsub = &bench_pubsub_redis,
+	.durable = &bench_driver_redis_aof,
 };

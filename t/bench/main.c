@@ -13,19 +13,19 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-#include "bench.h"
+#include "pubsub.h"
 
 #define MAX_DRIVERS	8
 #define MAX_RUNS	100
 
 enum figure {
-	LATENCY, PAIRS, WINDOW64, WINDOW256, FAILOVER, CONNECT1, CONNECT4, RECORD1, RECORD64, IDLE,
-	N_FIGURES
+	LATENCY, PAIRS, WINDOW64, WINDOW256, FAILOVER, CONNECT1, CONNECT4, RECORD1, RECORD64,
+	FAN1, FAN1K, FAN8, FAN64, DURABLE1, DURABLE256, DURABLE8, IDLE, N_FIGURES
 };
 
 static const char *const figure_name[N_FIGURES] = {
 	"latency", "pairs", "window64", "window256", "failover", "connect1", "connect4", "record1",
-	"record64", "idle",
+	"record64", "fan1", "fan1k", "fan8", "fan64", "durable1", "durable256", "durable8", "idle",
 };
 
 static const struct bench_shape shape_of[N_FIGURES] = {
@@ -37,6 +37,16 @@ static const struct bench_shape shape_of[N_FIGURES] = {
 	[RECORD64] = { .callers = 1, .workers = 4, .window = 64, .capacity = 64 },
 };
 
+static const struct bench_pubsub_shape pubsub_shape_of[N_FIGURES] = {
+	[FAN1] = { .publishers = 1, .subscribers = 1 },
+	[FAN1K] = { .publishers = 1, .subscribers = 1, .size = 1024 },
+	[FAN8] = { .publishers = 1, .subscribers = 8 },
+	[FAN64] = { .publishers = 1, .subscribers = 64 },
+	[DURABLE1] = { .publishers = 1, .outstanding = 1 },
+	[DURABLE256] = { .publishers = 1, .outstanding = 256 },
+	[DURABLE8] = { .publishers = 8, .outstanding = 256 },
+};
+
 static const struct bench_driver *const drivers[] = {
 	&bench_driver_liminald, &bench_driver_libliminal, &bench_driver_nats, &bench_driver_redis,
 	&bench_driver_beanstalkd, &bench_driver_gearmand,
@@ -45,6 +55,7 @@ static const struct bench_driver *const drivers[] = {
 
 static struct bench_options options = {
 	.runs = 5, .seconds = 2, .warm_up = 0.3, .size = 64, .idle = 10000,
+	.window = PUBSUB_WINDOW,
 };
 static const struct bench_driver *selected[MAX_DRIVERS];
 static const char *attached[MAX_DRIVERS];	/* address, or NULL: start our own */
@@ -67,6 +78,30 @@ interrupt(int sig)
 }
 
 static int
+is_durable(enum figure figure)
+{
+	return figure == DURABLE1 || figure == DURABLE256 || figure == DURABLE8;
+}
+
+static int
+is_time(enum figure figure)
+{
+	return figure == LATENCY || figure == FAILOVER || figure == RECORD1;
+}
+
+static const char *
+unit_of(enum figure figure)
+{
+	if (is_time(figure))
+		return "us";
+	if (figure == CONNECT1 || figure == CONNECT4)
+		return "connections/s";
+	if (pubsub_shape_of[figure].subscribers > 1)
+		return "deliveries/s";
+	return pubsub_shape_of[figure].publishers > 0 ? "messages/s" : "jobs/s";
+}
+
+static int
 run_once(enum figure figure, const struct bench_server *server, double value[2])
 {
 	struct bench_result result = { 0 };
@@ -80,8 +115,10 @@ run_once(enum figure figure, const struct bench_server *server, double value[2])
 	case CONNECT4:
 		return bench_run_connect(server, figure == CONNECT1 ? 1 : 4, &value[0]);
 	default:
+		if (pubsub_shape_of[figure].publishers > 0)
+			return bench_run_pubsub(server, &pubsub_shape_of[figure], &value[0]);
 		r = bench_run_jobs(server, &shape_of[figure], &result);
-		if (figure != LATENCY && figure != RECORD1) {
+		if (!is_time(figure)) {
 			value[0] = result.rate;
 			return r;
 		}
@@ -95,8 +132,6 @@ run_once(enum figure figure, const struct bench_server *server, double value[2])
 static void
 measure(enum figure figure, unsigned from, unsigned to, const char *prefix)
 {
-	const char *unit = figure == CONNECT1 || figure == CONNECT4 ? "connections/s" : "jobs/s";
-	int is_time = figure == LATENCY || figure == FAILOVER || figure == RECORD1;
 	char name[64];
 	double value[2];
 	unsigned run, i, part;
@@ -112,32 +147,39 @@ measure(enum figure figure, unsigned from, unsigned to, const char *prefix)
 			v.value[1][i][run] = value[1];
 		}
 		/* A disk is not the same from one moment to the next. */
-		if (figure == RECORD1 &&
+		if ((figure == RECORD1 || figure == DURABLE1) &&
 		    bench_disk_commit(&servers[to - 1], &v.commit[run]) != 0)
 			v.bad[to - 1] = 1;
 	}
 	if (bench_interrupted)
 		return;
-	for (part = 0; part < (is_time ? 2u : 1u); part++)
+	for (part = 0; part < (is_time(figure) ? 2u : 1u); part++)
 		for (i = from; i < to; i++) {
 			snprintf(name, sizeof name, "%s%s%s", prefix, figure_name[figure],
-			    !is_time ? "" : part == 0 ? " p50" : " p99");
+			    !is_time(figure) ? "" : part == 0 ? " p50" : " p99");
 			if (v.bad[i]) {
 				bench_report_missing(&options, name, servers[i].driver->name, "failed");
 				failed = 1;
 			} else {
 				bench_report_figure(&options, name, servers[i].driver->name,
-				    is_time ? "us" : unit, v.value[part][i], options.runs);
+				    unit_of(figure), v.value[part][i], options.runs);
 			}
 		}
+}
+
+/* The selected driver I, as the server AT. */
+static int
+start_server_at(unsigned at, unsigned i)
+{
+	if (attached[i] != NULL)
+		return bench_server_attach(&servers[at], selected[i], &options, attached[i]);
+	return bench_server_start(&servers[at], selected[i], &options);
 }
 
 static int
 start_server(unsigned i)
 {
-	if (attached[i] != NULL)
-		return bench_server_attach(&servers[i], selected[i], &options, attached[i]);
-	return bench_server_start(&servers[i], selected[i], &options);
+	return start_server_at(i, i);
 }
 
 static void
@@ -211,6 +253,55 @@ measure_record(enum figure figure)
 		bench_server_stop(&servers[--n]);
 }
 
+/* The servers that store messages, all on one disk. */
+static void
+measure_durable(enum figure figure)
+{
+	unsigned i, n = 0;
+
+	for (i = 0; i < n_selected; i++) {
+		if (selected[i]->durable == NULL || attached[i] != NULL)
+			continue;
+		if (bench_server_start(&servers[n], selected[i]->durable, &options) != 0) {
+			bench_report_missing(&options, figure_name[figure],
+			    selected[i]->durable->name, "failed");
+			failed = 1;
+			continue;
+		}
+		n++;
+	}
+	if (n > 0)
+		measure(figure, 0, n, "");
+	if (n > 0 && figure == DURABLE1 && !bench_interrupted)
+		bench_report_figure(&options, "durable1: commit p50", "disk", "us", v.commit,
+		    options.runs);
+	while (n > 0)
+		bench_server_stop(&servers[--n]);
+}
+
+/* Those of the selected servers that publish and subscribe. */
+static void
+measure_fan(enum figure figure)
+{
+	unsigned i, n = 0;
+
+	for (i = 0; i < n_selected; i++) {
+		if (selected[i]->pubsub == NULL)
+			continue;
+		if (start_server_at(n, i) == 0) {
+			n++;
+		} else {
+			bench_report_missing(&options, figure_name[figure], selected[i]->name,
+			    "failed");
+			failed = 1;
+		}
+	}
+	if (n > 0)
+		measure(figure, 0, n, "");
+	while (n > 0)
+		bench_server_stop(&servers[--n]);
+}
+
 /* Only a liminald that is started here has one. */
 static int
 has_record(void)
@@ -231,6 +322,14 @@ measure_figure(enum figure figure)
 	if (figure == RECORD1 || figure == RECORD64) {
 		if (has_record())
 			measure_record(figure);
+		return;
+	}
+	if (is_durable(figure)) {
+		measure_durable(figure);
+		return;
+	}
+	if (pubsub_shape_of[figure].publishers > 0) {
+		measure_fan(figure);
 		return;
 	}
 	if (figure == IDLE) {
@@ -295,16 +394,25 @@ select_drivers(char *list)
 static unsigned
 select_figures(char *list)
 {
-	unsigned set = 0, i, found;
+	static const struct { const char *name; enum figure from, to; } groups[] = {
+		{ "connect", CONNECT1, CONNECT4 }, { "fan", FAN1, FAN64 },
+		{ "durable", DURABLE1, DURABLE8 },
+	};
+	unsigned set = 0, i, group, found;
 	char *name;
 
 	while ((name = strsep(&list, ",")) != NULL) {
-		for (i = found = 0; i < N_FIGURES; i++)
-			if (strcmp(name, figure_name[i]) == 0 ||
-			    (strcmp(name, "connect") == 0 && (i == CONNECT1 || i == CONNECT4))) {
+		for (i = found = 0; i < N_FIGURES; i++) {
+			for (group = 0; group < sizeof groups / sizeof *groups; group++)
+				if (strcmp(name, groups[group].name) == 0 &&
+				    i >= groups[group].from && i <= groups[group].to)
+					break;
+			if (group < sizeof groups / sizeof *groups ||
+			    strcmp(name, figure_name[i]) == 0) {
 				set |= 1u << i;
 				found = 1;
 			}
+		}
 		if (!found) {
 			bench_complain("%s: no such figure", name);
 			exit(2);
@@ -320,16 +428,18 @@ usage(int status)
 
 	fprintf(status == 0 ? stdout : stderr,
 	    "usage: bench [-j] [-b DIR] [-D DIR] [-d DRIVER[=HOST:PORT],...] [-m FIGURE,...]\n"
-	    "             [-n CONNECTIONS] [-r RUNS] [-s BYTES] [-t SECONDS] [-w SECONDS]\n\n"
+	    "             [-n CONNECTIONS] [-r RUNS] [-s BYTES] [-t SECONDS] [-w SECONDS]\n"
+	    "             [-W MESSAGES]\n\n"
 	    "  -b  where liminald is        -d  servers, \"all\" = those that are installed\n"
 	    "  -D  on the disk to record on, default that of -b\n"
 	    "  -j  JSON lines               -m  figures, default all\n"
 	    "  -n  connections of \"idle\"    -r  runs of each figure\n"
-	    "  -s  size of a job            -t  seconds of a run     -w  warm-up before each\n\n"
+	    "  -s  size of a job            -t  seconds of a run     -w  warm-up before each\n"
+	    "  -W  messages that a publisher may be ahead of the slowest subscriber\n\n"
 	    "figures:");
 	for (i = 0; i < N_FIGURES; i++)
 		fprintf(status == 0 ? stdout : stderr, " %s", figure_name[i]);
-	fprintf(status == 0 ? stdout : stderr, " connect\ndrivers:");
+	fprintf(status == 0 ? stdout : stderr, " connect fan durable\ndrivers:");
 	for (i = 0; i < N_DRIVERS; i++)
 		fprintf(status == 0 ? stdout : stderr, " %s", drivers[i]->name);
 	fprintf(status == 0 ? stdout : stderr, "\n");
@@ -357,7 +467,7 @@ parse_options(int argc, char **argv)
 	unsigned figures = (1u << N_FIGURES) - 1;
 	int c;
 
-	while ((c = getopt(argc, argv, "b:D:d:hjm:n:r:s:t:w:")) != -1)
+	while ((c = getopt(argc, argv, "b:D:d:hjm:n:r:s:t:w:W:")) != -1)
 		switch (c) {
 		case 'b': bench_set_program_dir(optarg); break;
 		case 'D': bench_set_disk_dir(optarg); break;
@@ -370,6 +480,7 @@ parse_options(int argc, char **argv)
 		case 's': options.size = (size_t)number(optarg, BENCH_MIN_SIZE, 1 << 20); break;
 		case 't': options.seconds = number(optarg, 0.01, 3600); break;
 		case 'w': options.warm_up = number(optarg, 0, 60); break;
+		case 'W': options.window = (unsigned)number(optarg, 1, 1 << 20); break;
 		default: usage(2);
 		}
 	if (optind != argc)
