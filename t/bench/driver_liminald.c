@@ -11,8 +11,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "bench.h"
 #include "form/frame.h"
+#include "pubsub.h"
 
 #define MAX_PAYLOAD	(16u << 20)
 
@@ -30,6 +30,8 @@ write_conf(const struct bench_server *server, const char *path)
 	    "persist_dir = \"%s\"\n"
 	    "limits { connections = %u }\n", server->disk[0] != '\0' ? server->disk : "persist",
 	    server->options->idle + 128);
+	fprintf(f, "channel \"bench\" { keep_bytes = \"64M\" }\n"
+	    "channel \"bench-durable\" { durable = true }\n");
 	if (server->record != NULL)
 		fprintf(f, "dispatch { record = %s }\n", server->record);
 	return fclose(f) == 0 ? 0 : bench_complain("%s: %s", path, strerror(errno));
@@ -241,4 +243,6 @@ const struct bench_driver bench_driver_liminald = {
 	.receive = liminald_receive,
 	.reply = liminald_reply,
 	.bye = liminald_bye,
+	.pubsub = &bench_pubsub_liminald,
+	.durable = &bench_driver_liminald_store,
 };

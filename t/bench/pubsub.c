@@ -20,6 +20,8 @@
 #define LAST		(UINT64_C(1) << 63)	/* in a message's number */
 #define LOOK_NS		100000			/* at subscribers that are behind */
 
+static uint32_t current_run;		/* messages carry it: a store holds those of all runs */
+
 struct publisher {
 	struct bench_client *client;
 	const struct bench_pubsub *how;
@@ -203,11 +205,13 @@ publish(struct publisher *p)
 	return await_acknowledgements(p);
 }
 
+/* Bytes 0..7 are the number, 8 the publisher, 9..12 the run. */
 static void
 fill_message(uint8_t *message, size_t size, unsigned publisher)
 {
 	bench_fill_job(message, size, publisher);
 	message[8] = (uint8_t)publisher;
+	memcpy(message + 9, &current_run, sizeof current_run);
 }
 
 _Noreturn static void
@@ -293,18 +297,27 @@ subscribe(struct subscriber *s)
 	return 0;
 }
 
+static void
+init_subscriber(struct subscriber *s, size_t size, unsigned publishers)
+{
+	unsigned i;
+
+	memset(s, 0, sizeof *s);
+	s->client.size = size;
+	s->publishers = publishers;
+	for (i = 0; i < publishers; i++) {
+		s->expected[i] = malloc(size);
+		fill_message(s->expected[i], size, i);
+	}
+}
+
 _Noreturn static void
 be_subscriber(const struct bench_server *server, const char *queue, unsigned index,
     const struct bench_pubsub_shape *shape)
 {
-	size_t size = message_size(server, shape);
-	struct subscriber s = { .client.size = size, .publishers = shape->publishers };
-	unsigned i;
+	struct subscriber s;
 
-	for (i = 0; i < s.publishers; i++) {
-		s.expected[i] = malloc(size);
-		fill_message(s.expected[i], size, i);
-	}
+	init_subscriber(&s, message_size(server, shape), shape->publishers);
 	if (bench_client_open(&s.client, server, BENCH_SUBSCRIBER, queue, index, 1) != 0)
 		_exit(1);
 	atomic_fetch_add(&bench_shared->ready, 1);
@@ -312,6 +325,69 @@ be_subscriber(const struct bench_server *server, const char *queue, unsigned ind
 		_exit(1);
 	server->driver->bye(&s.client);
 	_exit(0);
+}
+
+/*
+ * What the server has stored of this run: from the oldest message that it still keeps of each
+ * publisher to the last one. Messages of earlier runs are passed over.
+ */
+static int
+check_stored(struct subscriber *s, struct bench_view message)
+{
+	uint32_t run;
+	unsigned publisher;
+	uint64_t number;
+
+	if (message.len != s->client.size)
+		return check_message(s, message);
+	memcpy(&run, message.data + 9, sizeof run);
+	if (run != current_run)
+		return 0;
+	publisher = message.data[8];
+	memcpy(&number, message.data, sizeof number);
+	if (publisher < s->publishers && s->next[publisher] == 0)
+		s->next[publisher] = number & ~LAST;
+	return check_message(s, message);
+}
+
+static int
+read_back(const struct bench_server *server, const struct bench_pubsub_shape *shape,
+    const char *queue)
+{
+	struct bench_view message[PUBSUB_MAX_VIEWS];
+	struct bench_conn *conn;
+	struct subscriber s;
+	size_t used;
+	int n = -1, i;
+
+	init_subscriber(&s, message_size(server, shape), shape->publishers);
+	conn = &s.client.conn[0];
+	if (bench_client_open(&s.client, server, BENCH_SUBSCRIBER, queue, 0, 1) != 0)
+		goto end;
+	while (s.ended < s.publishers) {
+		used = 0;
+		n = server->driver->pubsub->take(&s.client, message, PUBSUB_MAX_VIEWS, &used);
+		for (i = 0; i < n; i++)
+			if (check_stored(&s, message[i]) != 0)
+				n = -1;
+		if (n < 0)
+			break;
+		buf_consume(&conn->in, used);
+		if (n == 0 && (bench_conn_flush(conn) != 0 || bench_conn_fill(conn) != 0)) {
+			n = bench_complain("%s: the last messages are not stored",
+			    server->driver->name);
+			break;
+		}
+	}
+	if (n >= 0)
+		n = server->driver->bye(&s.client);
+end:
+	for (i = 0; i < (int)s.publishers; i++)
+		free(s.expected[i]);
+	bench_client_close(&s.client);
+	buf_free(&conn->in);
+	buf_free(&conn->out);
+	return n < 0 ? -1 : 0;
 }
 
 int
@@ -394,6 +470,8 @@ check_totals(const struct bench_server *server, const struct bench_pubsub_shape 
 		return bench_complain("%s: %llu published, %llu delivered to %u",
 		    server->driver->name, (unsigned long long)published, (unsigned long long)n,
 		    shape->subscribers);
+	if (how->reads_back)
+		return read_back(server, shape, queue);
 	if (how->count_stored == NULL)
 		return 0;
 	r = bench_client_open(&client, server, BENCH_PUBLISHER, queue, shape->publishers, 1);
@@ -436,6 +514,7 @@ bench_run_pubsub(const struct bench_server *server, const struct bench_pubsub_sh
 	int r = -1;
 
 	bench_queue_name(queue);
+	current_run++;
 	reset_counters();
 	for (i = 0; i < subscribers; i++)
 		if ((pid[i] = bench_fork()) == 0)

@@ -42,13 +42,16 @@ struct bench_pubsub {
 	/* A new client: the messages that the server has stored in CLIENT's queue; *N may be
 	 * nothing else than what was acknowledged. NULL if that cannot be asked. */
 	int (*count_stored)(struct bench_client *client, uint64_t *n);
+
+	/* A new subscriber gets what is stored, of earlier runs as well. */
+	int reads_back;
 };
 
-extern const struct bench_pubsub bench_pubsub_nats, bench_pubsub_redis;
+extern const struct bench_pubsub bench_pubsub_liminald, bench_pubsub_nats, bench_pubsub_redis;
 
 /* Those that store what is published; named as such in drivers' `durable`. */
-extern const struct bench_driver bench_driver_jetstream, bench_driver_redis_aof,
-    bench_driver_beanstalkd_binlog;
+extern const struct bench_driver bench_driver_liminald_store, bench_driver_jetstream,
+    bench_driver_redis_aof, bench_driver_beanstalkd_binlog;
 
 struct bench_pubsub_shape {
 	unsigned publishers, subscribers;	/* one publisher if there are subscribers */
