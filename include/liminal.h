@@ -2,7 +2,7 @@
  * liminal.h: the client library of the liminal message bus (-lliminal, pkg-config liminal).
  *
  * A connection is a caller (opens conversations, sends requests, takes answers), a worker
- * (registers, takes jobs, replies), or both. See liminal(3).
+ * (registers, takes jobs, replies), a publisher, a subscriber, or any of them at once. See liminal(3).
  *
  * Status. Every function that can fail returns LIMINAL_OK or a negative enum liminal_status;
  * liminal_error_text() then says in a sentence what was wrong.
@@ -13,8 +13,8 @@
  * library would have to wait, when it grows large, and by liminal_flush(). Reading takes as
  * much as is there. So requests, or replies, that are sent in a row share system calls.
  *
- * Views. What liminal_next*(), liminal_ask() and liminal_dispatch() hand out lies in the
- * connection's buffer and is valid until the next call on that connection to any function
+ * Views. What liminal_next*(), liminal_ask(), liminal_dispatch() and liminal_publish_wait() hand
+ * out lies in the connection's buffer and is valid until the next call on that connection to any function
  * but the sending ones (marked "sends" below) and those that only look.
  *
  * Events. LIMINAL_OK from liminal_next*() may leave more behind in the library, so poll
@@ -75,8 +75,10 @@ enum liminal_reason {
 
 /* Capabilities of a server. */
 #define LIMINAL_CAPABILITY_WORKER_CAPACITY	0x00010000u
+#define LIMINAL_CAPABILITY_DURABLE_SUBSCRIPTION	0x00020000u
 
 #define LIMINAL_DEFAULT_MAX_FRAME	(16u * 1024 * 1024)
+#define LIMINAL_SCHEMA_ID_SIZE		32
 
 /* ---- a connection ---- */
 
@@ -120,7 +122,7 @@ LIMINAL_API int liminal_ping(struct liminal *conn, int timeout_ms);
 /*
  * Write what is buffered. LIMINAL_TIMED_OUT: some of it is left, for later. While it waits it
  * reads ahead, up to a bound; LIMINAL_BUSY: beyond that bound, so the server waits until
- * jobs or answers are taken.
+ * events are taken.
  */
 LIMINAL_API int liminal_flush(struct liminal *conn, int timeout_ms);
 
@@ -131,7 +133,7 @@ LIMINAL_API int liminal_fd(const struct liminal *conn);
 LIMINAL_API short liminal_poll_events(const struct liminal *conn);
 
 /* Read and write what goes without waiting, and answer the server's pings, for a program that cannot
- * take jobs or answers now. They are kept (up to a bound) for liminal_next*(), which do
+ * take events now. They are kept (up to a bound) for liminal_next*(), which do
  * all of this by themselves. */
 LIMINAL_API int liminal_process(struct liminal *conn);
 
@@ -261,14 +263,156 @@ LIMINAL_API int liminal_next_job(struct liminal *conn, int timeout_ms,
 LIMINAL_API int liminal_reply(struct liminal *conn, uint64_t correlation, const void *payload,
     size_t len);
 
-/* ---- both at once ---- */
+/* ---- publisher ---- */
 
-enum liminal_event { LIMINAL_EVENT_ANSWER = 1, LIMINAL_EVENT_JOB };
+/* A message to publish. Zero what is not needed. Text is UTF-8. Only read during the call. */
+struct liminal_publication {
+	const char *channel;
+	const void *payload;
+	size_t len;
+	const char *key;	/* idempotency key: published once, however often sent; NULL = none */
+	const void *schema_id;	/* LIMINAL_SCHEMA_ID_SIZE bytes; NULL = zeroes */
+	const char *parent_id;	/* causal context: id of the message that caused this; NULL = none */
+	uint64_t vector_clock;
+	int has_vector_clock;	/* 0 = VECTOR_CLOCK does not count */
+	void *reserved[4];	/* NULL */
+};
+
+/* The outcome of a publish. A newer library may append fields. */
+struct liminal_ack {
+	uint64_t publish;	/* number of the publish; 0 of liminal_publish_wait() */
+	uint64_t message;	/* the message's id; 0 = it was not published */
+	int delivered;		/* 1 = a subscription was there to take it; 0 also for a duplicate */
+	int is_error;
+	uint16_t reason;	/* of the error, enum liminal_reason */
+	const char *text;	/* of the error; not terminated */
+	size_t len;
+};
+
+/*
+ * Publish (sends); *PUBLISH (may be NULL) gets the number of the publish, which grows over the
+ * whole connection. Any number may be outstanding. Messages of one connection are published in the
+ * order of the calls; their outcomes come as events: those of one channel in that order, those
+ * of a durable one when they are on disk. A publish that the server's notifier took for itself has no
+ * outcome, ever, so wait with a timeout where that can be. LIMINAL_BUSY: not sent, take events or
+ * flush first.
+ */
+LIMINAL_API int liminal_publish(struct liminal *conn, const char *channel, const void *payload,
+    size_t len, uint64_t *publish);
+LIMINAL_API int liminal_publish_with(struct liminal *conn,
+    const struct liminal_publication *publication, uint64_t *publish);
+
+/* Wait for the next outcome, of whatever publish. An error is LIMINAL_OK too. */
+LIMINAL_API int liminal_next_ack(struct liminal *conn, int timeout_ms,
+    const struct liminal_ack **ack);
+
+/*
+ * Publish, and wait for the outcome. *ACK (may be NULL) is set for LIMINAL_OK and for
+ * LIMINAL_REFUSED (is_error is 1; also in liminal_reason() and liminal_error_text()). After
+ * LIMINAL_TIMED_OUT the late outcome is dropped, and the message may have been published; a key
+ * makes it safe to try again. Other events that arrive meanwhile are kept.
+ */
+LIMINAL_API int liminal_publish_wait(struct liminal *conn,
+    const struct liminal_publication *publication, int timeout_ms,
+    const struct liminal_ack **ack);
+
+/* Which outcomes become events, from those on that are read from now. A program that only wants
+ * to know what failed sets LIMINAL_ACKS_ERRORS, and liminal_await_acks() at the end. */
+enum liminal_ack_events { LIMINAL_ACKS_ALL, LIMINAL_ACKS_ERRORS };
+LIMINAL_API void liminal_set_ack_events(struct liminal *conn, enum liminal_ack_events which);
+
+/* Only look: how many publishes have no outcome yet, among what was read. */
+LIMINAL_API uint64_t liminal_publishes_due(const struct liminal *conn);
+
+/* Write what is buffered and wait until every publish has its outcome. Events that arrive meanwhile are
+ * kept, up to a bound (LIMINAL_BUSY); errors are there for liminal_next_ack(). */
+LIMINAL_API int liminal_await_acks(struct liminal *conn, int timeout_ms);
+
+/* ---- subscriber ---- */
+
+/* Where a durable subscription begins. */
+enum liminal_start {
+	LIMINAL_START_RESUME,	/* where the consumer left off; with the next message if it is new */
+	LIMINAL_START_OLDEST,	/* with the oldest message that is kept */
+	LIMINAL_START_SEQUENCE	/* with the message of this sequence, or the next that is kept */
+};
+
+/* What to subscribe to. Zero what is not needed. Text is UTF-8. Only read during the call. */
+struct liminal_subscription {
+	const char *channel;
+	const void *accepted;		/* ids of schemas that the channel may have, each of
+					 * LIMINAL_SCHEMA_ID_SIZE bytes, in a row */
+	size_t n_accepted;		/* none = any schema */
+	uint32_t max_in_flight;		/* of a durable one: at once without a verdict; 0 = 1024 */
+	const char *consumer;		/* durable, under this name (1 to 255 bytes); NULL = not */
+	enum liminal_start start;
+	uint64_t sequence;		/* with LIMINAL_START_SEQUENCE, else 0 */
+	void *context;			/* is handed out with each of its messages */
+	void *reserved[4];		/* NULL */
+};
+
+/* A message of a subscription, or its end. A newer library may append fields. */
+struct liminal_message {
+	uint64_t subscription;	/* as liminal_subscribe() numbered it */
+	void *context;
+	uint64_t sequence;	/* from 1 without gaps; of a durable one: that of the channel */
+	const void *payload;	/* or the text of why the subscription ended; not terminated */
+	size_t len;
+	const void *schema_id;	/* that of the channel; NULL at the end */
+	const char *parent_id;	/* not terminated; NULL = none */
+	size_t parent_id_len;
+	uint64_t vector_clock;
+	int has_vector_clock;
+	int is_error;		/* the subscription has ended, as when it was too slow */
+	uint16_t reason;	/* of that, enum liminal_reason */
+};
+
+/*
+ * Subscribe; *NUMBER is what the subscription is known by here. LIMINAL_REFUSED: as the server
+ * says; LIMINAL_REASON_PRESSURE: also, the consumer's name is held by another subscription.
+ * LIMINAL_INVALID: also, durable and the server does not know that
+ * (LIMINAL_CAPABILITY_DURABLE_SUBSCRIPTION). After LIMINAL_TIMED_OUT it is ended when it comes about.
+ */
+LIMINAL_API int liminal_subscribe(struct liminal *conn, const struct liminal_subscription *wanted,
+    int timeout_ms, uint64_t *number);
+
+/* End it (sends). What is under way of it is dropped. */
+LIMINAL_API int liminal_unsubscribe(struct liminal *conn, uint64_t number);
+
+/* Wait for the next message, of whatever subscription; the end of one is LIMINAL_OK too. */
+LIMINAL_API int liminal_next_message(struct liminal *conn, int timeout_ms,
+    const struct liminal_message **message);
+
+/*
+ * What becomes of a message of a durable subscription (sends), one for each, in any order:
+ * accepted, it is done with; deferred, it comes again later; rejected, it is given up. The consumer's
+ * place is behind the first messages that are all accepted or rejected, and messages
+ * without a verdict come again when it subscribes the next time. REASON may be NULL.
+ */
+LIMINAL_API int liminal_accept(struct liminal *conn, uint64_t number, uint64_t sequence);
+LIMINAL_API int liminal_defer(struct liminal *conn, uint64_t number, uint64_t sequence,
+    const char *reason);
+LIMINAL_API int liminal_reject(struct liminal *conn, uint64_t number, uint64_t sequence,
+    const char *reason);
+
+/* The id of a schema, LIMINAL_SCHEMA_ID_SIZE bytes at ID, from the bytes of its file. */
+LIMINAL_API void liminal_schema_id(const void *schema, size_t len, void *id);
+
+/* ---- all at once ---- */
+
+enum liminal_event {
+	LIMINAL_EVENT_ANSWER = 1, LIMINAL_EVENT_JOB, LIMINAL_EVENT_ACK, LIMINAL_EVENT_MESSAGE
+};
 
 /* Whatever comes next. *EVENT gets its kind, a newer server or library may add some; the
  * matching one of *ANSWER and *JOB is set, the other is NULL. */
 LIMINAL_API int liminal_next(struct liminal *conn, int timeout_ms, enum liminal_event *event,
     const struct liminal_answer **answer, const struct liminal_job **job);
+
+/* Only look: what the latest liminal_next() told of, if that was an outcome or a message; else
+ * NULL. */
+LIMINAL_API const struct liminal_ack *liminal_event_ack(const struct liminal *conn);
+LIMINAL_API const struct liminal_message *liminal_event_message(const struct liminal *conn);
 
 #ifdef __cplusplus
 }

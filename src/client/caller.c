@@ -53,6 +53,7 @@ liminal_open_conversation(struct liminal *conn, const char *subject, size_t subj
 {
 	struct frame frame = { .type = FRAME_CONVERSATION_OPEN };
 	uint64_t id = conn->last_conversation + 1;
+	const struct client_entry opened = { .id = id, .u.opened_by = caller_next_request(conn) };
 	int r;
 
 	if (subject == NULL || conversation == NULL)
@@ -67,10 +68,10 @@ liminal_open_conversation(struct liminal *conn, const char *subject, size_t subj
 	frame.u.conversation_open.subject.len = subject_len;
 	if ((r = client_check(conn)) != LIMINAL_OK)
 		return r;
-	if (client_conversations_add(&conn->conversations, id, caller_next_request(conn)) != 0)
+	if (client_table_add(&conn->conversations, opened) != 0)
 		return client_fail(conn, LIMINAL_NOMEM, "out of memory");
 	if ((r = caller_send(conn, &frame, NULL)) != LIMINAL_OK) {
-		client_conversations_remove(&conn->conversations, id);
+		client_table_remove(&conn->conversations, id);
 		return r;
 	}
 	*conversation = conn->last_conversation = id;
@@ -116,16 +117,16 @@ int
 liminal_close_conversation(struct liminal *conn, uint64_t conversation)
 {
 	struct frame frame = { .type = FRAME_CONVERSATION_CLOSE };
-	const struct client_conversation *known;
+	const struct client_entry *known;
 	int r;
 
-	known = client_conversations_find(&conn->conversations, conversation);
+	known = client_table_find(&conn->conversations, conversation);
 	if (known == NULL)
 		return client_fail(conn, LIMINAL_INVALID, "the conversation is not open");
-	frame.stream = (uint32_t)known->opened_by;
+	frame.stream = (uint32_t)known->u.opened_by;
 	frame.u.conversation_close.conversation = conversation;
 	if ((r = client_send_always(conn, &frame)) == LIMINAL_OK)
-		client_conversations_remove(&conn->conversations, conversation);
+		client_table_remove(&conn->conversations, conversation);
 	return r;
 }
 
@@ -139,7 +140,7 @@ caller_send_message(struct liminal *conn, uint64_t conversation, uint8_t flags,
 
 	if (payload == NULL && len > 0)
 		return client_fail(conn, LIMINAL_INVALID, "no payload");
-	if (client_conversations_find(&conn->conversations, conversation) == NULL &&
+	if (client_table_find(&conn->conversations, conversation) == NULL &&
 	    liminal_is_open(conn))
 		return client_fail(conn, LIMINAL_INVALID, "the conversation is not open");
 	frame.u.conversation_message.conversation = conversation;
@@ -165,13 +166,13 @@ liminal_send_message(struct liminal *conn, uint64_t conversation, const void *pa
 static void
 caller_show_error(struct liminal *conn, const struct frame *frame)
 {
-	const struct client_conversation *known;
+	const struct client_entry *known;
 	struct liminal_answer *answer = &conn->answer;
 
 	answer->conversation = frame->u.conversation_error.conversation;
 	answer->request = client_request_of_stream(conn, frame->stream);
-	known = client_conversations_find(&conn->conversations, answer->conversation);
-	if (known != NULL && known->opened_by == answer->request)
+	known = client_table_find(&conn->conversations, answer->conversation);
+	if (known != NULL && known->u.opened_by == answer->request)
 		answer->request = 0;
 	answer->is_error = 1;
 	answer->reason = frame->u.conversation_error.reason;
@@ -212,33 +213,6 @@ liminal_next_answer(struct liminal *conn, int timeout_ms, const struct liminal_a
 		return r;
 	client_show_answer(conn, &frame);
 	*answer = &conn->answer;
-	return LIMINAL_OK;
-}
-
-int
-liminal_next(struct liminal *conn, int timeout_ms, enum liminal_event *event,
-    const struct liminal_answer **answer, const struct liminal_job **job)
-{
-	struct client_wait wait = client_wait_for(timeout_ms);
-	enum client_kind kind;
-	struct frame frame;
-	int r;
-
-	*answer = NULL;
-	*job = NULL;
-	wait.interruptible = 1;
-	r = client_next(conn, CLIENT_ANSWER | CLIENT_JOB, &wait, &frame, &kind);
-	if (r != LIMINAL_OK)
-		return r;
-	if (kind == CLIENT_JOB) {
-		client_show_job(conn, &frame);
-		*event = LIMINAL_EVENT_JOB;
-		*job = &conn->job;
-	} else {
-		client_show_answer(conn, &frame);
-		*event = LIMINAL_EVENT_ANSWER;
-		*answer = &conn->answer;
-	}
 	return LIMINAL_OK;
 }
 
@@ -290,7 +264,7 @@ liminal_ask(struct liminal *conn, const char *subject, const void *payload, size
 	if (liminal_close_conversation(conn, conversation) == LIMINAL_OK)
 		client_write(conn);
 	else
-		client_conversations_remove(&conn->conversations, conversation);
+		client_table_remove(&conn->conversations, conversation);
 	memcpy(conn->text, text, sizeof(text));
 	conn->reason = reason;
 	if (answer != NULL && (r == LIMINAL_OK || r == LIMINAL_REFUSED))

@@ -2,9 +2,9 @@
  * client: what the files of libliminal share.
  *
  * connection.c owns the life of a connection, address.c how one is reached, pump.c all reading
- * and writing, conversations.c the set of open conversations; caller.c and worker.c are
- * the two sides of the protocol that are offered so far (publisher and subscriber will stand
- * beside them), activity.c what a caller can say in the typed form. Nothing outside of the API is visible to programs.
+ * and writing, sort.c what each frame that arrives is, table.c what is open by its number.
+ * caller.c, worker.c, publisher.c and subscriber.c are the sides of the protocol, activity.c what a
+ * caller can say in the typed form. Nothing outside of the API is visible to programs.
  *
  * Always true: what was decoded from `in` or `later` and handed out stays there, at its head,
  * until client_release(), which every call that reads makes first.
@@ -16,7 +16,7 @@
 #include "form/frame.h"
 #include "liminal.h"
 
-#define CLIENT_READ_SIZE	((size_t)64 * 1024)	/* asked of the kernel at once */
+#define CLIENT_READ_SIZE	((size_t)256 * 1024)	/* asked of the kernel at once */
 #define CLIENT_READ_MAX		((size_t)1024 * 1024)	/* the same, within a large frame */
 #define CLIENT_WRITE_SIZE	((size_t)64 * 1024)	/* gathered before a write is tried */
 #define CLIENT_KEEP_MEMORY	((size_t)1024 * 1024)	/* that an empty buffer may keep */
@@ -34,22 +34,50 @@ enum client_kind {
 	CLIENT_IGNORED = 0,		/* dealt with, or nothing for us */
 	CLIENT_ANSWER = 1 << 0,		/* of an open conversation, but not the asked one */
 	CLIENT_JOB = 1 << 1,
-	CLIENT_ASKED = 1 << 2,		/* an answer of the conversation that liminal_ask waits for */
-	CLIENT_HANDSHAKE = 1 << 3,	/* ConnectAck or ConnectError */
-	CLIENT_REGISTERED = 1 << 4,	/* the acknowledgement of the latest registration */
-	CLIENT_PONG = 1 << 5,		/* of the latest Ping */
+	CLIENT_ACK = 1 << 2,		/* of a publish, good or not, for the program to see */
+	CLIENT_MESSAGE = 1 << 3,	/* of a subscription, or its end */
+	CLIENT_EVENTS = CLIENT_ANSWER | CLIENT_JOB | CLIENT_ACK | CLIENT_MESSAGE,
+	CLIENT_ASKED = 1 << 4,		/* an answer of the conversation that liminal_ask waits for */
+	CLIENT_HANDSHAKE = 1 << 5,	/* ConnectAck or ConnectError */
+	CLIENT_REGISTERED = 1 << 6,	/* the acknowledgement of the latest registration */
+	CLIENT_PONG = 1 << 7,		/* of the latest Ping */
+	CLIENT_PUBLISHED = 1 << 8,	/* the outcome of the publish that is waited for */
+	CLIENT_SUBSCRIBED = 1 << 9,	/* the outcome of the subscribe that is waited for */
+	CLIENT_ACK_UNSEEN = 1 << 10,	/* of a publish, but the program wants errors only */
+	CLIENT_BROKEN = 1 << 11,	/* what no server may send */
 };
 
-enum client_queue { CLIENT_LATER_ANSWERS, CLIENT_LATER_JOBS, CLIENT_N_LATER };
+/* What is set aside until it is asked for, by the bits of enum client_kind. */
+enum client_queue {
+	CLIENT_LATER_ANSWERS, CLIENT_LATER_JOBS, CLIENT_LATER_ACKS, CLIENT_LATER_MESSAGES,
+	CLIENT_N_LATER,
+};
 
-struct client_conversation {
+enum client_subscription_state {
+	CLIENT_SUBSCRIBING,		/* liminal_subscribe() waits for the outcome */
+	CLIENT_ABANDONED,		/* nobody waits, but the outcome is still to come */
+	CLIENT_LIVE,
+};
+
+struct client_subscription {
+	uint64_t number;		/* what the program knows it by; low 32 bits: the stream */
+	uint64_t id;			/* the server's */
+	enum client_subscription_state state;
+	int durable;
+	void *context;			/* the program's */
+};
+
+struct client_entry {
 	uint64_t id;			/* 0 = the place is free */
-	uint64_t opened_by;		/* number of the request that opened it */
+	union {
+		uint64_t opened_by;	/* conversations: number of the request that opened it */
+		struct client_subscription *subscription;	/* owned */
+	} u;
 };
 
 /* Open addressing, linear probing; at most three quarters full. */
-struct client_conversations {
-	struct client_conversation *places;	/* SIZE of them, a power of two; NULL if 0 */
+struct client_table {
+	struct client_entry *places;	/* SIZE of them, a power of two; NULL if 0 */
 	size_t size, n;
 };
 
@@ -67,18 +95,32 @@ struct liminal {
 	struct buf typed;		/* a typed request that is being built; else empty */
 	size_t write_at;		/* output length at which the next write is tried */
 	struct buf later[CLIENT_N_LATER];	/* frames that came while another was awaited */
+	int later_kinds;		/* of which there are some; enum client_kind */
 	struct buf *held;		/* the buffer whose first frame was handed out, or NULL */
 	size_t held_len;
 	size_t need;			/* length of the frame at the head of `in`, if known */
 
 	uint64_t last_request;		/* numbers given out; low 32 bits are the stream id */
 	uint64_t last_conversation;
-	struct client_conversations conversations;
+	struct client_table conversations;
 	uint64_t asked;			/* conversation id, 0 = none */
 	unsigned pongs_due, registrations_due;
 
+	uint64_t last_publish;		/* numbers given out; low 31 bits are the stream id */
+	uint64_t publishes_due;		/* whose outcome did not come yet */
+	uint32_t last_waited;		/* stream of the last liminal_publish_wait() */
+	int awaits_publish;		/* it still waits */
+	int errors_only;		/* the program wants no acknowledgement that is good */
+
+	uint64_t last_subscription;
+	struct client_table subscriptions;	/* by stream */
+	struct client_subscription *recent;	/* that of the latest message, or NULL */
+
 	struct liminal_answer answer;	/* what the program is shown */
 	struct liminal_job job;
+	struct liminal_ack ack;
+	struct liminal_message message;
+	enum liminal_event shown;	/* by liminal_next(), and still valid; 0 = nothing */
 
 	uint16_t reason;
 	char text[CLIENT_TEXT_SIZE];
@@ -142,24 +184,50 @@ void	client_write(struct liminal *conn);
 int	client_next(struct liminal *conn, int wanted, struct client_wait *wait,
 	    struct frame *frame, enum client_kind *kind);
 
-/* ---- conversations.c ---- */
+/* Set aside what comes until the outcome of every publish has. */
+int	client_settle(struct liminal *conn, struct client_wait *wait);
 
-/* 0, or -1 when out of memory. ID is new. */
-int	client_conversations_add(struct client_conversations *set, uint64_t id,
-	    uint64_t opened_by);
-/* NULL when it is not open. */
-const struct client_conversation *client_conversations_find(
-	    const struct client_conversations *set, uint64_t id);
-void	client_conversations_remove(struct client_conversations *set, uint64_t id);
-void	client_conversations_free(struct client_conversations *set);
+/* ---- sort.c ---- */
 
-/* ---- caller.c and worker.c ---- */
+/* What FRAME is. CLIENT_BROKEN: *FAULT says in which way. For a frame of CLIENT_EVENTS nothing
+ * changes, so it can be asked again. */
+enum client_kind client_sort(struct liminal *conn, const struct frame *frame,
+	    const char **fault);
+
+/* 1 if a frame of KIND that was set aside still belongs to something that is open. */
+int	client_is_current(struct liminal *conn, const struct frame *frame,
+	    enum client_kind kind);
+
+/* ---- table.c ---- */
+
+/* 0, or -1 when out of memory. Its id is new. */
+int	client_table_add(struct client_table *table, struct client_entry entry);
+/* NULL when it is not there. */
+const struct client_entry *client_table_find(const struct client_table *table, uint64_t id);
+void	client_table_remove(struct client_table *table, uint64_t id);
+void	client_table_free(struct client_table *table);
+
+/* ---- caller.c, worker.c, publisher.c, subscriber.c ---- */
 
 /* Number of the request that was sent on STREAM. */
 uint64_t client_request_of_stream(const struct liminal *conn, uint32_t stream);
 
-/* Fill conn->answer, conn->job from a frame of that kind. */
+/* Number of the publish that was sent on STREAM, or 0 if none was. */
+uint64_t client_publish_of_stream(const struct liminal *conn, uint32_t stream);
+
+/* Streams of liminal_publish_wait() have this bit, so that nothing is kept of one that timed out. */
+#define CLIENT_WAITED_STREAM	UINT32_C(0x80000000)
+
+/* The subscription of STREAM, or NULL. */
+struct client_subscription *client_subscription_find(struct liminal *conn, uint32_t stream);
+void	client_subscription_forget(struct liminal *conn, struct client_subscription *subscription);
+void	client_subscriptions_free(struct liminal *conn);
+void	client_send_unsubscribe(struct liminal *conn, uint32_t stream, uint64_t id);
+
+/* Fill conn->answer, job, ack, message from a frame of that kind. */
 void	client_show_answer(struct liminal *conn, const struct frame *frame);
 void	client_show_job(struct liminal *conn, const struct frame *frame);
+void	client_show_ack(struct liminal *conn, const struct frame *frame);
+void	client_show_message(struct liminal *conn, const struct frame *frame);
 
 #endif

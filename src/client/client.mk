@@ -5,7 +5,7 @@
 
 CLIENT_ABI    := 0
 CLIENT_SRC    := $(wildcard src/client/*.c)
-CLIENT_LOWER  := src/base/buf.c src/base/clock.c src/base/uuid.c \
+CLIENT_LOWER  := src/base/buf.c src/base/clock.c src/base/hash.c src/base/uuid.c \
                  src/form/frame.c src/form/frame_decode.c src/form/frame_encode.c \
                  src/form/typed_build.c
 CLIENT_OBJ    := $(CLIENT_SRC:src/%.c=$(B)/obj/%.o)

@@ -195,7 +195,12 @@ client_reset(struct liminal *conn)
 	buf_free(&conn->typed);
 	for (size_t i = 0; i < CLIENT_N_LATER; i++)
 		buf_free(&conn->later[i]);
-	client_conversations_free(&conn->conversations);
+	client_table_free(&conn->conversations);
+	client_subscriptions_free(conn);
+	conn->later_kinds = 0;
+	conn->publishes_due = 0;
+	conn->awaits_publish = 0;
+	conn->shown = 0;
 }
 
 static int

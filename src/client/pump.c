@@ -1,5 +1,5 @@
 /*
- * pump: all reading and writing of a connection, and the sorting of what arrives.
+ * pump: all reading and writing of a connection, and the way of what arrives to who wants it.
  *
  * The socket is a blocking one. Writes never block (MSG_DONTWAIT); a read blocks only when
  * there is no output left to write and nothing else to wait for, because one recv(2) is cheaper
@@ -188,64 +188,27 @@ client_fill(struct liminal *conn, struct client_wait *wait)
 	return r;
 }
 
-/* ---- sorting ---- */
+/* ---- setting aside ---- */
 
-static enum client_kind
-client_sort_answer(const struct liminal *conn, uint64_t conversation)
-{
-	/* Closed meanwhile: nobody waits for it. */
-	if (client_conversations_find(&conn->conversations, conversation) == NULL)
-		return CLIENT_IGNORED;
-	return conversation == conn->asked ? CLIENT_ASKED : CLIENT_ANSWER;
-}
-
-static enum client_kind
-client_sort(struct liminal *conn, const struct frame *frame)
-{
-	const struct frame pong = { .type = FRAME_PONG };
-
-	switch (frame->type) {
-	case FRAME_CONNECT_ACK:
-	case FRAME_CONNECT_ERROR:
-		return CLIENT_HANDSHAKE;
-	case FRAME_DISCONNECT:
-		client_end(conn, LIMINAL_DISCONNECTED, "the server said goodbye");
-		return CLIENT_IGNORED;
-	case FRAME_PING:
-		client_send(conn, &pong);
-		return CLIENT_IGNORED;
-	case FRAME_PONG:
-		return conn->pongs_due > 0 && --conn->pongs_due == 0 ?
-		    CLIENT_PONG : CLIENT_IGNORED;
-	case FRAME_CONVERSATION_MESSAGE:
-		if ((frame->flags & FRAME_FLAG_REPLY) == 0)
-			return CLIENT_IGNORED;
-		return client_sort_answer(conn, frame->u.conversation_message.conversation);
-	case FRAME_CONVERSATION_ERROR:
-		return client_sort_answer(conn, frame->u.conversation_error.conversation);
-	case FRAME_PUSH:
-		return CLIENT_JOB;
-	case FRAME_WORKER_REGISTER_ACK:
-		return conn->registrations_due > 0 && --conn->registrations_due == 0 ?
-		    CLIENT_REGISTERED : CLIENT_IGNORED;
-	default:
-		return CLIENT_IGNORED;
-	}
-}
+static const char *const pump_things[CLIENT_N_LATER] = {
+	[CLIENT_LATER_ANSWERS] = "answers", [CLIENT_LATER_JOBS] = "jobs",
+	[CLIENT_LATER_ACKS] = "acknowledgements", [CLIENT_LATER_MESSAGES] = "messages",
+};
 
 /* Keep the frame of USED bytes at the head of the input for the call that wants its KIND. */
 static int
 client_set_aside(struct liminal *conn, enum client_kind kind, size_t used)
 {
-	struct buf *later = &conn->later[kind == CLIENT_JOB ? CLIENT_LATER_JOBS :
-	    CLIENT_LATER_ANSWERS];
+	int queue = __builtin_ctz(kind);
+	struct buf *later = &conn->later[queue];
 
 	if (buf_len(later) >= CLIENT_LATER_MAX)
 		return client_fail(conn, LIMINAL_BUSY,
 		    "%zu bytes of other %s arrived and were not taken", buf_len(later),
-		    kind == CLIENT_JOB ? "jobs" : "answers");
+		    pump_things[queue]);
 	if (buf_append(later, buf_head(&conn->in), used) != 0)
 		return client_fail(conn, LIMINAL_NOMEM, "out of memory");
+	conn->later_kinds |= kind;
 	return LIMINAL_OK;
 }
 
@@ -261,6 +224,7 @@ client_hold(struct liminal *conn, struct buf *from, size_t len)
 void
 client_release(struct liminal *conn)
 {
+	conn->shown = 0;
 	if (conn->held == NULL)
 		return;
 	buf_consume(conn->held, conn->held_len);
@@ -268,32 +232,58 @@ client_release(struct liminal *conn)
 	conn->held = NULL;
 }
 
+/* The first frame of KIND that was set aside and is still of use; 1 if there was one. */
+static int
+client_take_queue(struct liminal *conn, enum client_kind kind, struct frame *frame)
+{
+	struct buf *later = &conn->later[__builtin_ctz(kind)];
+	size_t used;
+
+	while (buf_len(later) > 0) {
+		/* It decoded before, and its length was judged then. */
+		frame_decode(buf_head(later), buf_len(later), UINT32_MAX, frame, &used, NULL);
+		if (client_is_current(conn, frame, kind)) {
+			client_hold(conn, later, used);
+			return 1;
+		}
+		buf_consume(later, used);
+	}
+	conn->later_kinds &= ~kind;
+	return 0;
+}
+
 /* 1 if a frame of a WANTED kind had been set aside. */
 static int
 client_take_later(struct liminal *conn, int wanted, struct frame *frame, enum client_kind *kind)
 {
-	static const enum client_kind kinds[CLIENT_N_LATER] = {
-		[CLIENT_LATER_ANSWERS] = CLIENT_ANSWER, [CLIENT_LATER_JOBS] = CLIENT_JOB,
-	};
-	struct buf *later;
-	size_t used;
+	int kinds = wanted & conn->later_kinds;
 
-	for (size_t i = 0; i < CLIENT_N_LATER; i++) {
-		later = &conn->later[i];
-		while ((wanted & kinds[i]) != 0 && buf_len(later) > 0) {
-			/* It decoded before, and its length was judged then. */
-			frame_decode(buf_head(later), buf_len(later), UINT32_MAX, frame, &used,
-			    NULL);
-			/* Its conversation may have been closed meanwhile. */
-			if (client_sort(conn, frame) == kinds[i]) {
-				client_hold(conn, later, used);
-				*kind = kinds[i];
-				return 1;
-			}
-			buf_consume(later, used);
-		}
+	for (; kinds != 0; kinds &= kinds - 1) {
+		*kind = (enum client_kind)(kinds & -kinds);
+		if (client_take_queue(conn, *kind, frame))
+			return 1;
 	}
 	return 0;
+}
+
+/* What a frame of KIND changes when it is done with here, handed out or not. */
+static void
+client_count(struct liminal *conn, enum client_kind kind)
+{
+	if ((kind & (CLIENT_ACK | CLIENT_ACK_UNSEEN)) != 0)
+		conn->publishes_due--;
+	conn->need = 0;
+}
+
+static int
+client_end_over(struct liminal *conn, enum frame_status status, const struct frame_fault *fault)
+{
+	if (status == FRAME_TOO_LARGE)
+		return client_end(conn, LIMINAL_PROTOCOL,
+		    "the server sent a frame of more than %zu bytes", conn->max_frame);
+	return client_end(conn, LIMINAL_PROTOCOL,
+	    "the server sent what does not decode: %s, at byte %zu of a frame",
+	    fault->text, fault->offset);
 }
 
 /* Go through the input up to a frame of a WANTED kind; *KIND is CLIENT_IGNORED when there
@@ -303,6 +293,7 @@ client_take(struct liminal *conn, int wanted, struct frame *frame, enum client_k
 {
 	struct frame_fault fault;
 	enum frame_status status;
+	const char *text;
 	size_t used;
 	int r;
 
@@ -314,18 +305,15 @@ client_take(struct liminal *conn, int wanted, struct frame *frame, enum client_k
 			conn->need = status == FRAME_NEED_HEADER ? FRAME_HEADER_SIZE : used;
 			return LIMINAL_OK;
 		}
-		if (status == FRAME_TOO_LARGE)
-			return client_end(conn, LIMINAL_PROTOCOL,
-			    "the server sent a frame of more than %zu bytes", conn->max_frame);
 		if (status != FRAME_OK)
-			return client_end(conn, LIMINAL_PROTOCOL,
-			    "the server sent what does not decode: %s, at byte %zu of a frame",
-			    fault.text, fault.offset);
-		*kind = client_sort(conn, frame);
-		if ((*kind & (CLIENT_ANSWER | CLIENT_JOB)) != 0 && (*kind & wanted) == 0 &&
+			return client_end_over(conn, status, &fault);
+		*kind = client_sort(conn, frame, &text);
+		if (*kind == CLIENT_BROKEN)
+			return client_end(conn, LIMINAL_PROTOCOL, "the server %s", text);
+		if ((*kind & CLIENT_EVENTS & ~wanted) != 0 &&
 		    (r = client_set_aside(conn, *kind, used)) != LIMINAL_OK)
 			return r;
-		conn->need = 0;
+		client_count(conn, *kind);
 		if ((*kind & wanted) != 0) {
 			client_hold(conn, &conn->in, used);
 			return LIMINAL_OK;
@@ -353,6 +341,27 @@ client_next(struct liminal *conn, int wanted, struct client_wait *wait, struct f
 	for (;;) {
 		r = client_take(conn, wanted, frame, kind);
 		if (r != LIMINAL_OK || *kind != CLIENT_IGNORED)
+			return r;
+		if (conn->ended != 0)
+			return client_check(conn);
+		if ((r = client_fill(conn, wait)) != LIMINAL_OK)
+			return r;
+	}
+}
+
+int
+client_settle(struct liminal *conn, struct client_wait *wait)
+{
+	enum client_kind kind;
+	struct frame frame;
+	int r;
+
+	client_release(conn);
+	if (conn->fd < 0)
+		return client_check(conn);
+	for (;;) {
+		r = client_take(conn, 0, &frame, &kind);
+		if (r != LIMINAL_OK || conn->publishes_due == 0)
 			return r;
 		if (conn->ended != 0)
 			return client_check(conn);
