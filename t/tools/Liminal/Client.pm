@@ -81,6 +81,22 @@ sub _turn ($self, $wait) {
 
 sub _decode ($self) {
 	my $at = now();
+	my $gathers = $self->{gathers};
+	if ($gathers) {
+		my @frames = eval { take_batch(\$self->{in}, @$gathers) };
+		if ($@) {
+			$self->_note("<- does not decode: $@");
+			$self->{eof} = 1;
+			$self->{undecodable} = $@;
+			return;
+		}
+		for my $frame (@frames) {
+			$frame->{at} = $at;
+			$self->_note('<- ' . show_frame($frame));
+			push @{ $self->{frames} }, $frame;
+		}
+		return;
+	}
 	while (1) {
 		my $frame = eval { decode_frame(\$self->{in}) };
 		if ($@) {
@@ -169,6 +185,44 @@ sub hang_up ($self) {
 	$self->{eof} = 1;
 	$self->_note('-> (closed)');
 	return;
+}
+
+# From now on, what comes in numbers goes to DELIVER and ACK (Liminal::Wire::take_batch) instead of
+# the frames and the transcript.
+sub gather ($self, $deliver, $ack = sub { }) {
+	$self->{gathers} = [$deliver, $ack];
+	return $self;
+}
+
+sub gather_no_more ($self) { delete $self->{gathers}; return $self }
+
+# To be written by pump(), or by whatever is sent next.
+sub queue_bytes ($self, $bytes) { $self->{out} .= $bytes; return $self }
+sub n_queued ($self) { return length $self->{out} }
+
+# Read and write for all CLIENTS until DONE says so (looked at after each turn), or BOUND seconds have
+# passed without a byte for any of them. Returns DONE's value, false after the bound.
+sub pump ($clients, $done, $bound = $BOUND) {
+	my $deadline = now() + $bound;
+	while (1) {
+		my $value = $done->();
+		return $value if $value;
+		my ($reads, $writes, %by_fd) = ('', '');
+		for my $client (grep { $_->is_open } @$clients) {
+			my $fd = fileno $client->{socket};
+			$by_fd{$fd} = $client;
+			vec($reads, $fd, 1) = 1;
+			vec($writes, $fd, 1) = 1 if length $client->{out};
+		}
+		my $left = $deadline - now();
+		return $done->() if $left <= 0 || !%by_fd;
+		# DONE may also wait for what is no news here.
+		next if select($reads, $writes, undef, $left < 0.2 ? $left : 0.2) <= 0;
+		$deadline = now() + $bound;
+		for my $fd (keys %by_fd) {
+			$by_fd{$fd}->_turn(0) if vec($reads, $fd, 1) || vec($writes, $fd, 1);
+		}
+	}
 }
 
 # Close with a reset, as a killed machine would.
@@ -295,6 +349,41 @@ sub ask ($self, $conversation, $payload, %more) {
 
 sub close_conversation ($self, $conversation) {
 	return $self->send('ConversationClose', conversation => $conversation);
+}
+
+# Subscribe; returns the SubscribeAck. stream, schemas, max_in_flight; consumer, start, sequence.
+sub subscribe ($self, $channel, %o) {
+	$self->send('Subscribe', channel => $channel, max_in_flight => 1, %o);
+	my $frame = $self->next_frame;
+	croak "$self->{name}: not subscribed: " . ($frame ? show_frame($frame) : 'nothing came')
+	    if !$frame || $frame->{type} ne 'SubscribeAck' || $frame->{stream} != ($o{stream} // 1);
+	return $frame;
+}
+
+# Publish and wait for the PublishAck; returns it.
+sub publish ($self, $channel, $payload, %o) {
+	$self->send('Publish', channel => $channel, payload => $payload, %o);
+	my $frame = $self->next_frame;
+	croak "$self->{name}: not published: " . ($frame ? show_frame($frame) : 'nothing came')
+	    if !$frame || $frame->{type} ne 'PublishAck' || $frame->{stream} != ($o{stream} // 1);
+	return $frame;
+}
+
+# Deliver frames with these payloads and these sequences (from 1, unless FROM), and no other frame between
+# them; one TAP result. Returns the frames.
+sub expect_deliveries ($self, $payloads, $name = 'the messages', %o) {
+	my ($sequence, @frames, $why) = ($o{from} // 1);
+	for my $payload (@$payloads) {
+		my $frame = $self->next_frame;
+		$why = _mismatch($frame, 'Deliver', { payload => $payload, sequence => $sequence++,
+		    defined $o{stream} ? (stream => $o{stream}) : () });
+		push @frames, $frame if $frame;
+		last if defined $why;
+	}
+	$why .= sprintf ' (number %d of %d%s)', scalar @frames, scalar @$payloads,
+	    @frames ? ': ' . show_frame($frames[-1]) : '' if defined $why;
+	$self->_ok(!defined $why, $name, $why);
+	return @frames;
 }
 
 # Answer a Push.

@@ -27,6 +27,10 @@ use constant {
 
 	# Flags.
 	F_REPLY => 0x01, F_CAPACITY => 0x01, F_DELIVERED => 0x01, F_IDEMPOTENCY_KEY => 0x02,
+	F_DURABLE => 0x01,
+
+	# Where a durable subscription begins.
+	START_LEFT_OFF => 0, START_OLDEST => 1, START_SEQUENCE => 2,
 
 	HEADER_SIZE    => 10,
 	NO_WORKERS     => 'NoWorkersAvailable: no dispatch workers are available',
@@ -39,8 +43,10 @@ our @EXPORT = qw(
 	R_AUTHENTICATION R_VERSION R_SCHEMA R_CODEC R_NO_CHANNEL R_TIMED_OUT R_DISCONNECTED
 	R_NO_WORKER R_PRESSURE R_SHED R_ACTIVITY_FAILED R_OTHER
 	CAP_WORKER_CAPACITY CAP_DURABLE_SUBSCRIPTION F_REPLY F_CAPACITY F_DELIVERED
-	F_IDEMPOTENCY_KEY NO_WORKERS TYPED_REQUEST TYPED_RESPONSE
-	encode_frame encode_raw decode_frame show_frame typed_request typed_response from_json);
+	F_IDEMPOTENCY_KEY F_DURABLE START_LEFT_OFF START_OLDEST START_SEQUENCE
+	NO_WORKERS TYPED_REQUEST TYPED_RESPONSE
+	encode_frame encode_raw decode_frame take_batch show_frame schema_id_of
+	typed_request typed_response from_json);
 
 # name => [type, class (C control, A application), field => kind, ...]
 my %FRAMES = (
@@ -49,7 +55,7 @@ my %FRAMES = (
 	ConnectError        => [0x03, 'C', code => 'u16', message => 'opt_string'],
 	Disconnect          => [0x04, 'C'],
 	Subscribe           => [0x05, 'A', channel => 'string', schemas => 'schemas',
-	                        max_in_flight => 'u32'],
+	                        max_in_flight => 'u32', consumer => 'consumer'],
 	SubscribeAck        => [0x06, 'A', subscription => 'u64', schema_id => 'schema'],
 	SubscribeError      => [0x07, 'A', code => 'u16', message => 'opt_string'],
 	Unsubscribe         => [0x08, 'A', subscription => 'u64'],
@@ -94,6 +100,8 @@ my %ENCODE = (
 	strings    => sub ($v, $f) { pack('N', scalar @{ $v // [] }) . join '', map { _bytes($_) } @{ $v // [] } },
 	schemas    => sub ($v, $f) { pack('N', scalar @{ $v // [] }) . join '', @{ $v // [] } },
 	key        => sub ($v, $f) { $f->{flags} & F_IDEMPOTENCY_KEY ? _bytes($v // '') : '' },
+	# Of a durable subscription; start and sequence stand beside it.
+	consumer   => sub ($v, $f) { defined $v ? _bytes($v) . pack('CQ>', $f->{start} // 0, $f->{sequence} // 0) : '' },
 	ack        => sub ($v, $f) { defined $v ? "\1" . _bytes($v) : "\0" },
 	envelope   => sub ($v, $f) {
 		my $context = (defined $f->{parent_id} ? "\1" . _bytes($f->{parent_id}) : "\0")
@@ -120,7 +128,8 @@ sub encode_raw ($type, $flags, $stream, $payload) {
 sub encode_frame ($name, %fields) {
 	my ($type, $class, @layout) = @{ $FRAMES{$name} // die "no frame type $name" };
 	$fields{flags} //= $name eq 'WorkerRegister' && defined $fields{max_concurrent} ? F_CAPACITY
-	    : $name eq 'Publish' && defined $fields{key} ? F_IDEMPOTENCY_KEY : 0;
+	    : $name eq 'Publish' && defined $fields{key} ? F_IDEMPOTENCY_KEY
+	    : $name eq 'Subscribe' && defined $fields{consumer} ? F_DURABLE : 0;
 	my $payload = '';
 	while (my ($field, $kind) = splice @layout, 0, 2) {
 		$payload .= $ENCODE{$kind}->($fields{$field}, \%fields);
@@ -162,6 +171,12 @@ my %DECODE = (
 	strings    => sub ($in, $f) { _take_vec($in, 4, \&_take_string) },
 	schemas    => sub ($in, $f) { _take_vec($in, 32, sub ($i) { _take($i, 32) }) },
 	key        => sub ($in, $f) { $f->{flags} & F_IDEMPOTENCY_KEY ? _take_string($in) : undef },
+	consumer   => sub ($in, $f) {
+		return undef if $$in eq '' || !($f->{flags} & F_DURABLE);
+		my $name = _take_string($in);
+		@$f{qw(start sequence)} = unpack 'CQ>', _take($in, 9);
+		return $name;
+	},
 	ack        => sub ($in, $f) {
 		my $status = ord _take($in, 1);
 		die "CodecError: invalid status $status\n" if $status > 1;
@@ -217,6 +232,47 @@ sub decode_frame ($buffer) {
 		die "CodecError: max_in_flight of 0\n";
 	}
 	return \%frame;
+}
+
+# Take all whole frames off the front of $$buffer, for tests that move many: DELIVER gets (stream,
+# sequence, payload, flags) of each Deliver, ACK gets (stream, message id, flags) of each
+# PublishAck; returns the other frames, as decode_frame does.
+sub take_batch ($buffer, $deliver, $ack) {
+	my ($at, $end, @others) = (0, length $$buffer);
+	while ($end - $at >= HEADER_SIZE) {
+		my ($type, $flags, $stream, $length) = unpack "x$at CCNN", $$buffer;
+		my $next = $at + HEADER_SIZE + $length;
+		last if $next > $end;
+		die "InvalidStream: type $type on stream 0\n" if !$stream && ($type == 0x19 || $type == 0x0A);
+		if ($type == 0x19) {
+			my ($sequence, $envelope, $context, $payload) =
+			    unpack "x$at x10 Q> N x32 N/a N/a", $$buffer;
+			die "CodecError: Deliver\n" if !defined $payload || $envelope + 12 != $length
+			    || length($context) + length($payload) + 40 != $envelope;
+			$deliver->($stream, $sequence, $payload, $flags);
+		} elsif ($type == 0x0A) {
+			die "CodecError: PublishAck\n" if $length != 8;
+			$ack->($stream, unpack("x$at x10 Q>", $$buffer), $flags);
+		} else {
+			my $one = substr $$buffer, $at, $next - $at;
+			push @others, decode_frame(\$one);
+		}
+		$at = $next;
+	}
+	substr $$buffer, 0, $at, '';
+	return @others;
+}
+
+# The id of a schema's bytes.
+sub schema_id_of ($bytes) {
+	my $id = '';
+	for (1 .. 4) {
+		use integer;
+		my $hash = -3750763034362895579;	# FNV-1a's offset basis, 0xcbf29ce484222325
+		$hash = ($hash ^ $_) * 1099511628211 for unpack 'C*', $bytes;
+		$id .= $bytes = pack 'q>', $hash;
+	}
+	return $id;
 }
 
 # One line for a transcript.
