@@ -4,6 +4,7 @@
  *	corpus frame DIR FILE.jsonl...		the bytes of each line's member `hex`,
  *						and the frames of the extensions
  *	corpus typed DIR			the payload forms below
+ *	corpus predicate DIR			the conditions below, with a payload
  */
 #include <err.h>
 #include <jansson.h>
@@ -35,6 +36,17 @@ static const char *const typed_payloads[] = {
 	"{\"content_type\":\"application/vnd.aion.dispatch.response+json\","
 	"\"result\":{\"status\":\"failed\",\"error\":{\"message\":\"no\",\"type\":\"T\"}}}",
 	"{\"cont\\u0065nt_type\":\"\\u0061\"}",
+};
+
+static const char predicate_payload[] = "{\"amount\":1001.5,\"region\":\"eu\",\"customer\":"
+    "{\"id\":null,\"first name\":\"A\"},\"qty\":9,\"items\":[{\"sku\":\"x\"},true]}";
+
+static const char *const predicate_texts[] = {
+	"amount > 1000 and region == 'eu' and exists(customer.id) and qty in 1..9",
+	"not (items.0.sku == \"x\" or items.1 != false) and customer.id == null",
+	"customer.'first name' in 'A'..'Z' or qty <= -1.5e3 or qty >= 9007199254740993",
+	"region != '\\u00e9\\ud83d\\ude00\\n\\'\\\\' and not not qty < 10",
+	"((exists('and')))",
 };
 
 static void
@@ -96,13 +108,28 @@ write_vectors(const char *dir, const char *path)
 	fclose(in);
 }
 
+static void
+write_predicates(const char *dir)
+{
+	const size_t n = sizeof(predicate_texts) / sizeof(predicate_texts[0]);
+	char name[32], bytes[1024];
+	int len;
+
+	for (size_t i = 0; i < n; i++) {
+		len = snprintf(bytes, sizeof(bytes), "%s%c%s", predicate_texts[i], '\0',
+		    predicate_payload);
+		snprintf(name, sizeof(name), "condition-%zu", i);
+		write_file(dir, name, bytes, (size_t)len);
+	}
+}
+
 int
 main(int argc, char **argv)
 {
 	char name[32];
 
 	if (argc < 3)
-		errx(1, "usage: corpus frame|typed DIR [FILE...]");
+		errx(1, "usage: corpus frame|typed|predicate DIR [FILE...]");
 	for (int i = 3; i < argc; i++)
 		write_vectors(argv[2], argv[i]);
 	if (strcmp(argv[1], "frame") == 0) {
@@ -110,6 +137,10 @@ main(int argc, char **argv)
 			snprintf(name, sizeof(name), "extension-%zu", i);
 			write_hex(argv[2], name, extension_frames[i]);
 		}
+		return 0;
+	}
+	if (strcmp(argv[1], "predicate") == 0) {
+		write_predicates(argv[2]);
 		return 0;
 	}
 	for (size_t i = 0; i < sizeof(typed_payloads) / sizeof(typed_payloads[0]); i++) {

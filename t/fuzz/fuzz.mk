@@ -10,9 +10,10 @@ PACKAGES_FUZZ := clang libclang-rt-14-dev
 
 FUZZ_SECONDS ?= 60
 FUZZ_CC      ?= clang
-FUZZ_TARGETS := frame typed
+FUZZ_TARGETS := frame typed predicate
 FUZZ_CFLAGS   = -std=gnu11 $(WARNINGS) -O1 -g -fno-omit-frame-pointer -fno-sanitize-recover=all
-FUZZ_SRC     := $(wildcard src/base/*.c src/form/frame*.c src/form/typed*.c)
+FUZZ_SRC     := $(wildcard src/base/*.c src/form/frame*.c src/form/typed*.c \
+                src/form/predicate*.c)
 FUZZ_LIBS    := -ljansson -lbsd
 FUZZ_DEPS    := $(FUZZ_SRC) $(wildcard src/base/*.h src/form/*.h)
 
@@ -44,6 +45,11 @@ $(B)/fuzz/frame.corpus/.made: $(B)/fuzz/corpus $(FUZZ_VECTORS)
 $(B)/fuzz/typed.corpus/.made: $(B)/fuzz/corpus
 	@mkdir -p $(@D)
 	$(B)/fuzz/corpus typed $(@D)
+	@touch $@
+
+$(B)/fuzz/predicate.corpus/.made: $(B)/fuzz/corpus
+	@mkdir -p $(@D)
+	$(B)/fuzz/corpus predicate $(@D)
 	@touch $@
 
 fuzz: $(FUZZ_BIN) $(FUZZ_CORPUS)
