@@ -49,8 +49,8 @@ int	connection_main(const struct role_context *context, const struct role_peer *
 int	keeper_main(const struct role_context *context, int notices);
 
 /*
- * The other services: the store (group commit of the dispatch record), and the hosts of the
- * notifier's and the router's module. CONTROL is a SOCK_SEQPACKET socket to the master: a service
+ * The other services: the store (group commit of the dispatch record and of durable channels), and
+ * the hosts of the notifier's and the router's module. CONTROL is a SOCK_SEQPACKET socket to the master: a service
  * sends one struct role_answer of kind ROLE_ANSWER_READY when it can work, and finishes what it
  * has in its inbox, then ends, when it reads end-of-file from it.
  */

@@ -37,12 +37,11 @@ sweep_listener(void *arg, uint64_t conn_id, const struct subscriptions_listener 
 	return 0;
 }
 
-/* Up to which transaction everybody who listens has what was appended; all of it when nobody does. */
-static int
-sweep_consumed(const struct sweep *sweep, struct state_txn *txn, uint32_t number,
+int
+sweep_consumed(const struct board *board, struct state_txn *txn, uint32_t number,
     uint64_t *consumed)
 {
-	struct sweep_listeners listeners = { sweep->board, UINT64_MAX };
+	struct sweep_listeners listeners = { board, UINT64_MAX };
 	int rc = subscriptions_each_listener(txn, number, sweep_listener, &listeners);
 
 	*consumed = listeners.consumed;
@@ -75,7 +74,7 @@ sweep_is_due(const struct sweep *sweep, struct state_txn *txn, uint32_t number, 
 	if (row.is_durable)
 		return 0;
 	if (row.mark.first <= row.mark.head) {
-		if ((rc = sweep_consumed(sweep, txn, number, &consumed)) != 0 ||
+		if ((rc = sweep_consumed(sweep->board, txn, number, &consumed)) != 0 ||
 		    (rc = log_is_over(&log, &row.mark, &bound, consumed, now_ns)) != 0)
 			return rc;
 	}
@@ -111,7 +110,7 @@ sweep_one(const struct sweep *sweep, uint32_t number, int64_t now_ns)
 	if ((rc = state_begin_write(sweep->state, &txn)) != 0)
 		return rc;
 	keys.txn = txn;
-	rc = sweep_consumed(sweep, txn, number, &consumed);
+	rc = sweep_consumed(sweep->board, txn, number, &consumed);
 	if (rc == 0)
 		rc = channels_trim(txn, number, &bound, consumed, now_ns, SWEEP_ROWS);
 	if (rc >= 0)

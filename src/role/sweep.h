@@ -22,6 +22,11 @@ struct sweep {
 	uint32_t next;		/* channel that comes next; the others had their turn */
 };
 
+/* Up to which transaction of the state everybody who listens to channel NUMBER has what was appended;
+ * UINT64_MAX when nobody does. For others who trim in its stead. 0 or a negative code. */
+int	sweep_consumed(const struct board *board, struct state_txn *txn, uint32_t number,
+	    uint64_t *consumed);
+
 /* Remove what is due of the state's channels, so much at once that the keeper's other duties do not
  * wait; what is left is due at the next call. 0 or a negative code. */
 int	sweep_channels(struct sweep *sweep);

@@ -448,6 +448,27 @@ log_next_piece(struct log_reader *reader, struct frame_view *piece)
 	return 0;
 }
 
+/* Stand before the first message that is stored at or behind SEQUENCE, the first one of its row. */
+static int
+log_open_behind(struct log_reader *reader, const struct log *log, uint64_t sequence)
+{
+	struct state_view key, view;
+	uint8_t start[LOG_KEY_SIZE];
+	int rc;
+
+	reader->log = *log;
+	log_key_put(start, log->channel, sequence, 0);
+	if ((rc = state_cursor_open(log->txn, log->table, &reader->cursor)) != 0)
+		return rc;
+	rc = state_seek(reader->cursor, start, sizeof start, &key, &view);
+	if (rc == 0)
+		rc = log_key_is_of(&key, log->channel) ? log_enter_row(reader, &key, &view) :
+		    ERR_NOTFOUND;
+	if (rc != 0)
+		state_cursor_close(reader->cursor);
+	return rc;
+}
+
 int
 log_oldest(const struct log *log, const struct log_mark *mark, const struct log_bound *bound,
     int64_t now_ns, uint64_t *sequence)
@@ -458,8 +479,9 @@ log_oldest(const struct log *log, const struct log_mark *mark, const struct log_
 	*sequence = mark->head + 1;
 	if (mark->first > mark->head)
 		return 0;
-	if ((rc = log_open(&reader, log, mark->first)) != 0)
-		return rc == ERR_NOTFOUND ? ERR_CORRUPT : rc;
+	/* The mark of a durable channel may be from before its log was trimmed: it is in the state. */
+	if ((rc = log_open_behind(&reader, log, mark->first)) != 0)
+		return rc == ERR_NOTFOUND ? 0 : rc;
 	/* Trimming leaves hardly a row of what is over: the walk is short. */
 	while ((rc = log_next(&reader)) == 0 && reader.entry.sequence <= mark->head)
 		if (log_is_kept(&reader.entry, mark, bound, now_ns)) {

@@ -304,7 +304,7 @@ SKIP: {
 	my $push = $worker->expect('Push');
 	await_history($d, 'w-2', 3, 'another one');
 	system "head -c 64M /dev/zero > $dir/fill 2>/dev/null";
-	$d->expect_log(qr/dispatch record: persist_dir \S+: (?:no space|the disk is nearly full)/i);
+	$d->expect_log(qr/the store cannot be written: persist_dir \S+: (?:no space|the disk is nearly full)/i);
 	$d->allow_log(qr/outcome not recorded|dispatch record: dropped/);
 	# What the file has ahead takes a little more.
 	my $other = $d->client(name => 'other');
