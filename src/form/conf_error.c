@@ -5,13 +5,16 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <string.h>
 
 #include "form/conf_parts.h"
+#include "form/frame.h"
 
 void
 conf_error_add(struct conf_reading *r, enum conf_origin origin, int line, const char *fmt, ...)
 {
 	struct conf_error *more, *e;
+	bool is_utf8;
 	va_list ap;
 	char *p;
 	int rc;
@@ -30,8 +33,10 @@ conf_error_add(struct conf_reading *r, enum conf_origin origin, int line, const 
 		r->nomem = true;
 		return;
 	}
-	for (p = e->text; *p != '\0'; p++)	/* one error is one line, whatever was read */
-		if ((unsigned char)*p < 0x20 || *p == 0x7f)
+	/* One error is one line of text, whatever was read. */
+	is_utf8 = frame_is_utf8((const uint8_t *)e->text, strlen(e->text));
+	for (p = e->text; *p != '\0'; p++)
+		if ((unsigned char)*p < 0x20 || *p == 0x7f || (!is_utf8 && (*p & 0x80) != 0))
 			*p = '?';
 	e->origin = origin;
 	e->line = line;
