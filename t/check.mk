@@ -49,7 +49,7 @@ $(B)/t/modules/%.so: contrib/examples/%.c $(MODULE_H)
 	@echo "CC $@"
 	@$(MODULE_CC) -o $@ $<
 
-$(B)/check-state: t/tools/check_state.c t/tools/check_store.c $(LIB_OBJ)
+$(B)/check-state: t/tools/check_state.c t/tools/check_store.c t/tools/check_channels.c $(LIB_OBJ)
 	@mkdir -p $(@D)
 	@echo "CC $@"
 	@$(CC) $(CPPFLAGS) -It $(ALL_CFLAGS) -o $@ $^ $(LIBS) $(ALL_LDFLAGS)

@@ -250,8 +250,11 @@ static int
 log_is_within(uint64_t sequence, uint64_t before, int64_t time_ns, const struct log_mark *mark,
     const struct log_bound *bound, int64_t now_ns)
 {
-	return (bound->messages == 0 || mark->head - sequence < bound->messages) &&
-	    (bound->bytes == 0 || mark->bytes - before <= bound->bytes) &&
+	/* What the mark does not count yet is within any bound but that of its age. */
+	return (bound->messages == 0 || sequence > mark->head ||
+	    mark->head - sequence < bound->messages) &&
+	    (bound->bytes == 0 || before >= mark->bytes ||
+	    mark->bytes - before <= bound->bytes) &&
 	    (bound->age_ns == 0 || now_ns - time_ns <= bound->age_ns);
 }
 
@@ -267,7 +270,7 @@ static int
 log_row_is_over(const struct log_row *row, uint64_t sequence, const struct log_mark *mark,
     const struct log_bound *bound, uint64_t consumed, int64_t now_ns)
 {
-	return row->stamp <= consumed ||
+	return (consumed != 0 && row->stamp <= consumed) ||
 	    !log_is_within(sequence, row->before + row->last, row->time_ns, mark, bound, now_ns);
 }
 
@@ -367,7 +370,8 @@ log_open(struct log_reader *reader, const struct log *log, uint64_t sequence)
 		rc = ERR_NOTFOUND;
 	if (rc == 0)
 		rc = log_enter_row(reader, &key, &view);
-	while (rc == 0 && reader->next < sequence) {
+	/* Not beyond the row: the next one would have been found. */
+	while (rc == 0 && (reader->at == reader->end || reader->next < sequence)) {
 		if (reader->at == reader->end)
 			rc = ERR_NOTFOUND;
 		else
@@ -416,6 +420,8 @@ log_next(struct log_reader *reader)
 		return ERR_CORRUPT;
 	entry->frame = reader->at;
 	entry->len = FRAME_HEADER_SIZE + (size_t)log_get_u32(reader->at + 6);
+	if (entry->len < LOG_MESSAGE_OVERHEAD)
+		return ERR_CORRUPT;
 	entry->here = entry->len < left ? entry->len : left;
 	entry->sequence = reader->next++;
 	entry->before = reader->before;
@@ -448,24 +454,33 @@ log_next_piece(struct log_reader *reader, struct frame_view *piece)
 	return 0;
 }
 
-/* Stand before the first message that is stored at or behind SEQUENCE, the first one of its row. */
+/* The first row with a message that is kept; *SEQUENCE is its first one. ERR_NOTFOUND = there is none. */
 static int
-log_open_behind(struct log_reader *reader, const struct log *log, uint64_t sequence)
+log_oldest_row(const struct log *log, const struct log_mark *mark, const struct log_bound *bound,
+    int64_t now_ns, uint64_t *sequence)
 {
+	struct state_cursor *cursor;
 	struct state_view key, view;
 	uint8_t start[LOG_KEY_SIZE];
+	struct log_row row;
 	int rc;
 
-	reader->log = *log;
-	log_key_put(start, log->channel, sequence, 0);
-	if ((rc = state_cursor_open(log->txn, log->table, &reader->cursor)) != 0)
+	log_key_put(start, log->channel, mark->first, 0);
+	if ((rc = state_cursor_open(log->txn, log->table, &cursor)) != 0)
 		return rc;
-	rc = state_seek(reader->cursor, start, sizeof start, &key, &view);
-	if (rc == 0)
-		rc = log_key_is_of(&key, log->channel) ? log_enter_row(reader, &key, &view) :
-		    ERR_NOTFOUND;
-	if (rc != 0)
-		state_cursor_close(reader->cursor);
+	rc = state_seek(cursor, start, sizeof start, &key, &view);
+	while (rc == 0) {
+		if (!log_key_is_of(&key, log->channel))
+			rc = ERR_NOTFOUND;
+		else if ((rc = log_row_get(&view, &row)) == 0) {
+			*sequence = log_key_sequence(&key);
+			if (!row.is_piece && !log_row_is_over(&row, *sequence + row.count - 1,
+			    mark, bound, 0, now_ns))
+				break;
+			rc = state_next(cursor, &key, &view);
+		}
+	}
+	state_cursor_close(cursor);
 	return rc;
 }
 
@@ -474,15 +489,18 @@ log_oldest(const struct log *log, const struct log_mark *mark, const struct log_
     int64_t now_ns, uint64_t *sequence)
 {
 	struct log_reader reader;
+	uint64_t row;
 	int rc;
 
 	*sequence = mark->head + 1;
 	if (mark->first > mark->head)
 		return 0;
-	/* The mark of a durable channel may be from before its log was trimmed: it is in the state. */
-	if ((rc = log_open_behind(&reader, log, mark->first)) != 0)
+	/* Row by row, for nobody may have trimmed for long, then within one. A durable channel's mark is the
+	 * state's, and its log may have been trimmed since: the first row is then a later one. */
+	if ((rc = log_oldest_row(log, mark, bound, now_ns, &row)) != 0)
 		return rc == ERR_NOTFOUND ? 0 : rc;
-	/* Trimming leaves hardly a row of what is over: the walk is short. */
+	if ((rc = log_open(&reader, log, row)) != 0)
+		return rc == ERR_NOTFOUND ? ERR_CORRUPT : rc;
 	while ((rc = log_next(&reader)) == 0 && reader.entry.sequence <= mark->head)
 		if (log_is_kept(&reader.entry, mark, bound, now_ns)) {
 			*sequence = reader.entry.sequence;

@@ -4,7 +4,8 @@
  *
  *	check-state [-s PERSIST_DIR] [RUNTIME_DIR [empty]]
  *
- * With "empty", nothing but counters may be left. With -s the store is checked as well. Prints
+ * With "empty", nothing may be left but counters, the channels' own rows, and what channels keep: messages
+ * until the keeper has looked, keys until their time has passed. With -s the store is checked as well. Prints
  * each violation; exit 0 when there is none, 1 when there is, 2 when something cannot be read.
  */
 #include <stdarg.h>
@@ -17,10 +18,10 @@
 #include "state/inbox.h"
 #include "state/pending.h"
 #include "state/pool.h"
-#include "state/inbox.h"
 #include "state/pushes.h"
 #include "state/registrations.h"
 #include "state/workers.h"
+#include "tools/check_channels.h"
 #include "tools/check_store.h"
 
 static int violations;
@@ -214,13 +215,20 @@ check_any_pool(void *arg, const struct pool_name *name, const struct pool_meta *
 	return 0;
 }
 
+static int
+may_be_left(int table)
+{
+	return table == STATE_COUNTERS || table == STATE_CHANNELS || table == STATE_MESSAGES ||
+	    table == STATE_KEYS || table == STATE_KEYS_BY_AGE;
+}
+
 static void
 check_empty(void)
 {
 	int table;
 
 	for (table = 0; table < STATE_N_TABLES; table++)
-		if (table != STATE_COUNTERS && state_count(txn, (enum state_table)table) > 0)
+		if (!may_be_left(table) && state_count(txn, (enum state_table)table) > 0)
 			violation("%s: %llu rows are left", state_table_names[table],
 			    (unsigned long long)state_count(txn, (enum state_table)table));
 	pool_each(txn, check_any_pool, NULL);
@@ -247,6 +255,7 @@ check_state(const char *runtime_dir, int is_empty)
 	conversations_each(txn, check_conversation, NULL);
 	registrations_each(txn, check_registration, NULL);
 	state_each_owner(txn, STATE_OPERATIONS, check_operations, NULL);
+	check_channels(txn, violation);
 	pool_each(txn, check_pool, NULL);
 	if (pool_rows != state_count(txn, STATE_POOL))
 		violation("pool has %llu rows, %llu of them in known pools",

@@ -10,6 +10,7 @@
 
 #include "state/history_rows.h"
 #include "state/store.h"
+#include "tools/check_channels.h"
 #include "tools/check_store.h"
 
 #define SHOWN	50
@@ -263,6 +264,7 @@ check_store(const char *persist_dir)
 	each_row(STORE_HISTORY, visit_step);
 	each_row(STORE_WORKFLOWS, visit_workflow);
 	check_dispatches();
+	check_keys(txn, KEYS_IN_STORE, violation);
 	state_abort(txn);
 	state_close(store);
 	free(known);
