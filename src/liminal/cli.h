@@ -124,6 +124,7 @@ int	command_workers(struct cli *cli);
 int	command_pools(struct cli *cli);
 int	command_pushes(struct cli *cli);
 int	command_conversations(struct cli *cli);
+int	command_channels(struct cli *cli);
 int	command_top(struct cli *cli);
 int	command_dump(struct cli *cli);
 int	command_history(struct cli *cli);

@@ -17,8 +17,10 @@ struct dump {
 static const struct dump_table *
 dump_of(enum state_table table)
 {
-	return table < STATE_N_TABLES ? &dump_tables[table] :
+	const struct dump_table *found = table < STATE_N_TABLES ? &dump_tables[table] :
 	    &dump_store_tables[table - STATE_N_TABLES];
+
+	return found->copy != NULL ? found : &dump_channel_tables[table];
 }
 
 static int

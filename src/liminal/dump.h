@@ -1,6 +1,6 @@
 /*
  * dump: how the rows of each table are copied and shown by liminal dump. Internal to dump.c,
- * dump_rows.c (the state) and dump_store.c (the store).
+ * dump_rows.c (the state), dump_store.c (the store) and dump_channels.c (what channels have in both).
  */
 #ifndef LIMINAL_LIMINAL_DUMP_H
 #define LIMINAL_LIMINAL_DUMP_H
@@ -54,5 +54,7 @@ struct dump_table {
 extern const struct dump_table dump_tables[STATE_N_TABLES];
 /* By the table's number less STATE_N_TABLES. */
 extern const struct dump_table dump_store_tables[STORE_TABLES_END - STATE_N_TABLES];
+/* By the table's number: those that are in neither of the others. */
+extern const struct dump_table dump_channel_tables[STORE_TABLES_END];
 
 #endif

@@ -42,18 +42,6 @@ dump_judge(struct dump_item *item, int rc)
 	return 0;
 }
 
-static int
-dump_copy_raw(struct state_txn *txn, const struct state_view *key, const struct state_view *row,
-    void *arg)
-{
-	struct dump_item *item = arg;
-
-	(void)txn;
-	dump_take(item, key, row, 0);
-	item->reading = DUMP_RAW;
-	return 0;
-}
-
 /* ---- connections ---- */
 
 static int
@@ -520,9 +508,6 @@ const struct dump_table dump_tables[STATE_N_TABLES] = {
 	[STATE_PENDING] = { dump_copy_pending, dump_show_pending },
 	[STATE_CONVERSATIONS] = { dump_copy_conversation, dump_show_conversation },
 	[STATE_COUNTERS] = { dump_copy_counter, dump_show_counter },
-	[STATE_CHANNELS] = { dump_copy_raw, NULL },
-	[STATE_MESSAGES] = { dump_copy_raw, NULL },
-	[STATE_SUBSCRIPTIONS] = { dump_copy_raw, NULL },
 	[STATE_REGISTRATIONS] = { dump_copy_asked, dump_show_asked },
 	[STATE_OPERATIONS] = { dump_copy_operations, dump_show_operations },
 };

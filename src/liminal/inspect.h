@@ -124,6 +124,7 @@ struct status {
 	uint64_t service_pids[BOARD_N_SERVICES];	/* by BOARD_SERVICE_SLOT; 0 = none */
 	char store_fault[256];		/* why the store cannot be written; "" = it can */
 	uint64_t connections, workers, pools, in_flight, pending, pushes, conversations;
+	uint64_t channels, subscriptions, messages;
 	struct status_counter { char name[64]; uint64_t value; } counters[STATUS_COUNTERS_MAX];
 	size_t n_counters;
 };

@@ -25,6 +25,7 @@ static const struct cli_command main_commands[] = {
 	{ "pools", command_pools, CLI_STATE, "", "workers, running and waiting jobs of each pool" },
 	{ "pushes", command_pushes, CLI_STATE, "", "what somebody has and has not answered" },
 	{ "conversations", command_conversations, CLI_STATE, "", "open conversations" },
+	{ "channels", command_channels, CLI_STATE, "", "channels, what is kept of them, who listens" },
 	{ "history", command_history, CLI_STORE, "[WORKFLOW_ID]",
 	    "what was done for a workflow, or which workflows there are" },
 	{ "top", command_top, CLI_STATE, "", "watch pools and workers; q quits" },

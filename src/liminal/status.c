@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "liminal/inspect.h"
+#include "state/channels.h"
 #include "state/counters.h"
 #include "state/history.h"
 #include "state/pushes.h"
@@ -53,6 +54,17 @@ status_note_pool(void *arg, const struct pool_name *name, const struct pool_meta
 	return 0;
 }
 
+static int
+status_note_channel(void *arg, uint32_t number, const struct channels_row *row)
+{
+	struct status *status = arg;
+
+	(void)number;
+	status->channels++;
+	status->messages += row->mark.head + 1 - row->mark.first;
+	return 0;
+}
+
 /* What one look at a few rows tells. */
 static int
 status_read(struct look *look, struct status *status)
@@ -66,11 +78,14 @@ status_read(struct look *look, struct status *status)
 		status->pending = state_count(txn, STATE_PENDING);
 		status->pushes = state_count(txn, STATE_PUSHES);
 		status->conversations = state_count(txn, STATE_CONVERSATIONS);
+		status->subscriptions = state_count(txn, STATE_SUBSCRIPTIONS);
 		rc = history_fault(txn, status->store_fault, sizeof(status->store_fault));
 		if (rc == 0 || rc == ERR_NOTFOUND)
 			rc = counters_each(txn, status_note_counter, status);
 		if (rc == 0)
 			rc = pool_each(txn, status_note_pool, status);
+		if (rc == 0)
+			rc = channels_each(txn, status_note_channel, status);
 		state_abort(txn);
 	}
 	if (rc == 0)
@@ -227,6 +242,9 @@ status_print(const struct look *look, const struct status *status)
 	status_put(&listing, "pending", status->pending);
 	status_put(&listing, "pushes", status->pushes);
 	status_put(&listing, "conversations", status->conversations);
+	status_put(&listing, "channels", status->channels);
+	status_put(&listing, "subscriptions", status->subscriptions);
+	status_put(&listing, "messages", status->messages);
 	for (size_t i = 0; i < status->n_counters; i++)
 		status_put(&listing, status->counters[i].name, status->counters[i].value);
 	if (listing.form == LISTING_JSON)

@@ -27,6 +27,7 @@ struct channels_row {
 	uint32_t store_number;		/* durable: its number in the store; 0 = not known yet */
 	uint32_t pad2;
 	struct log_mark mark;		/* durable: as far as publishers were told */
+	struct log_bound bound;		/* what the configuration says, for onlookers */
 	char name[CHANNELS_NAME_SIZE];	/* with a NUL */
 };
 

@@ -54,13 +54,6 @@ log_row_get(const struct state_view *view, struct log_row *row)
 	return row->version == LOG_VERSION ? 0 : ERR_CORRUPT;
 }
 
-static inline void
-log_put_u32(uint8_t *at, uint32_t value)
-{
-	value = __builtin_bswap32(value);
-	memcpy(at, &value, 4);
-}
-
 static inline uint32_t
 log_get_u32(const uint8_t *at)
 {
@@ -68,6 +61,30 @@ log_get_u32(const uint8_t *at)
 
 	memcpy(&value, at, 4);
 	return __builtin_bswap32(value);
+}
+
+static inline void
+log_put_u32(uint8_t *at, uint32_t value)
+{
+	value = __builtin_bswap32(value);
+	memcpy(at, &value, 4);
+}
+
+int
+log_row_look(const struct state_view *key, const struct state_view *row,
+    struct log_row_view *view)
+{
+	struct log_row head;
+
+	if (key->len != LOG_KEY_SIZE || log_row_get(row, &head) != 0)
+		return ERR_CORRUPT;
+	*view = (struct log_row_view){
+		.channel = log_get_u32(key->data), .first = log_key_sequence(key),
+		.piece = log_get_u32((const uint8_t *)key->data + 12),
+		.count = head.is_piece ? 0 : head.count, .bytes = head.bytes,
+		.before = head.before, .time_ns = head.time_ns, .stamp = head.stamp
+	};
+	return 0;
 }
 
 /* Appending. */

@@ -118,6 +118,20 @@ int	log_next(struct log_reader *reader);
  * left; ERR_CORRUPT: there should be one. */
 int	log_next_piece(struct log_reader *reader, struct frame_view *piece);
 
+/* What a row says of itself, for onlookers. */
+struct log_row_view {
+	uint32_t channel;
+	uint64_t first;			/* sequence of the first message, or of the one it is a piece of */
+	uint32_t piece, count;		/* later pieces: of no message's beginning */
+	uint64_t bytes, before;
+	int64_t time_ns;
+	uint64_t stamp;
+};
+
+/* 0 or ERR_CORRUPT. */
+int	log_row_look(const struct state_view *key, const struct state_view *row,
+	    struct log_row_view *view);
+
 /* Is the message within BOUND? */
 int	log_is_kept(const struct log_entry *entry, const struct log_mark *mark,
 	    const struct log_bound *bound, int64_t now_ns);

@@ -8,9 +8,6 @@
 #define LISTENER_KEY		12
 #define CONSUMER_KEY_MAX	(4 + SUBSCRIPTIONS_CONSUMER_MAX)
 
-/* To change these rows: the state is emptied at each start, no version is needed. */
-struct subscriptions_holder { uint64_t conn_id, subscription; };
-
 static void
 subscriptions_key(uint8_t key[SUBSCRIPTIONS_KEY], uint64_t conn_id, uint64_t id)
 {
@@ -135,6 +132,19 @@ subscriptions_add(struct state_txn *txn, uint64_t conn_id, uint32_t slot, uint64
 		return rc;
 	channel.n_subscriptions++;
 	return channels_put(txn, row->channel, &channel);
+}
+
+int
+subscriptions_get(struct state_txn *txn, uint64_t conn_id, uint64_t id,
+    struct subscriptions_row *row, struct frame_view *consumer)
+{
+	uint8_t key[SUBSCRIPTIONS_KEY];
+	struct state_view view;
+	int rc;
+
+	subscriptions_key(key, conn_id, id);
+	rc = state_get(txn, STATE_SUBSCRIPTIONS, key, sizeof key, &view);
+	return rc != 0 ? rc : subscriptions_read(&view, row, consumer);
 }
 
 /* Remove the subscription of KEY with everything that was made with it. */

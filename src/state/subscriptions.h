@@ -37,6 +37,9 @@ struct subscriptions_listener {
 	uint32_t n;			/* subscriptions of this connection to this channel */
 };
 
+/* A row of consumers. To change it: the state is emptied at each start, no version is needed. */
+struct subscriptions_holder { uint64_t conn_id, subscription; };
+
 /* Add subscription ID of CONN_ID in SLOT; ROW's base is set to the channel's head, and CONSUMER (durable
  * ones) is taken. 0; ERR_BUSY: somebody holds that name; ERR_NOTFOUND: no such channel row; a negative code. */
 int	subscriptions_add(struct state_txn *txn, uint64_t conn_id, uint32_t slot, uint64_t id,
@@ -45,6 +48,10 @@ int	subscriptions_add(struct state_txn *txn, uint64_t conn_id, uint32_t slot, ui
 /* Remove one / all of CONN_ID's. ERR_NOTFOUND: there is no such one. */
 int	subscriptions_del(struct state_txn *txn, uint64_t conn_id, uint64_t id);
 int	subscriptions_del_all(struct state_txn *txn, uint64_t conn_id);
+
+/* CONSUMER is a view into the map. ERR_NOTFOUND. */
+int	subscriptions_get(struct state_txn *txn, uint64_t conn_id, uint64_t id,
+	    struct subscriptions_row *row, struct frame_view *consumer);
 
 /* Visit CONN_ID's; VISIT's first result that is not 0 ends the walk. CONSUMER is a view into the map. */
 int	subscriptions_each_of(struct state_txn *txn, uint64_t conn_id,
