@@ -53,12 +53,14 @@ sub slurp ($path) {
 
 # A directory with configuration and files, but no process yet.
 #   conf  => text; files => { name => text }; env => { }; args => [more arguments]
+#   ulimit => arguments for another ulimit, such as '-v 400000'
 #   dir   => take over another daemon's directory (which then stays that one's)
 sub prepare ($class, %o) {
 	my $base = -d '/dev/shm' && -w _ ? '/dev/shm' : '/tmp';
 	my $self = bless {
 		name => $o{name} // 'daemon', pid => 0, status => undef, expected => [],
 		allowed => [], clients => [], env => $o{env} // {}, args => $o{args} // [],
+		ulimit => defined $o{ulimit} ? "ulimit $o{ulimit}; " : '',
 		dir => $o{dir} // tempdir('liminal-test-XXXXXXXX', DIR => $base),
 		owns_dir => !$o{dir}, log_from => 0, n_clients => 0,
 	}, $class;
@@ -97,7 +99,7 @@ sub run ($self) {
 		open STDIN, '<', '/dev/null';
 		open STDOUT, '>>', "$self->{dir}/out";
 		open STDERR, '>>', $log;
-		exec '/bin/sh', '-c', 'ulimit -c 0; exec "$0" "$@"', $PROGRAM,
+		exec '/bin/sh', '-c', qq[ulimit -c 0; $self->{ulimit}exec "\$0" "\$@"], $PROGRAM,
 		    '-f', '-c', "$self->{dir}/liminald.conf",
 		    map { s/%D/$self->{dir}/gr } @{ $self->{args} } or _exit(127);
 	}
