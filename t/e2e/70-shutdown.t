@@ -148,4 +148,41 @@ sub ends_within ($d, $limit, $name, $meanwhile = undef) {
 	await_counts($d, { connections => 1 }, 'its row is gone');
 }
 
+{
+	note '-- subscribers are told at once, once';
+	my $d = Liminal::Daemon->start(name => 'subscribers', conf => <<~'CONF');
+		drain_timeout = "60s"
+		channel "news" { }
+		channel "kept" { durable = true }
+		CONF
+	my %c = map { ($_ => $d->client(name => $_)) } qw(idle one two durable former publisher);
+	$c{$_}->subscribe('news') for qw(one two two former);
+	$c{durable}->subscribe('kept', consumer => 'c');
+	$c{former}->send('Unsubscribe', subscription => 4)->barrier;
+	ends_within($d, 5, 'subscribers', sub {
+		$d->wait_log(qr/drain/i);
+		$c{$_}->expect('Disconnect', {}, 'a Disconnect, while the drain has just begun') for qw(one two durable);
+		$c{$_}->expect_quiet('who has no subscription gets none yet') for qw(idle former publisher);
+		$c{publisher}->publish('news', 'last words');
+		$c{one}->expect_deliveries(['last words'], 'subscriptions go on during the drain');
+		$c{$_}->expect('Deliver') for 'two', 'two';
+		$c{publisher}->publish('kept', 'kept');
+		$c{durable}->expect('Deliver', { payload => 'kept' });
+		$d->signal('TERM');
+	});
+	$c{$_}->expect_close('no second Disconnect') for qw(one two durable);
+	for (qw(idle former publisher)) {
+		$c{$_}->expect('Disconnect', {}, 'the others get theirs with the end');
+		$c{$_}->expect_close;
+	}
+
+	note '-- a subscriber that does not read';
+	$d = Liminal::Daemon->start(name => 'deaf subscriber', conf => qq[drain_timeout = "500ms"\nchannel "news" { }]);
+	my ($deaf, $p) = map { $d->client(name => $_) } 'deaf', 'p';
+	$deaf->subscribe('news');
+	$p->send_all(map { ['Publish', channel => 'news', payload => 'x' x (1 << 20)] } 1 .. 20);
+	$p->expect('PublishAck') for 1 .. 20;
+	ends_within($d, 2, 'a subscriber that does not read');
+}
+
 finish_testing;

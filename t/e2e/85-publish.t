@@ -1,5 +1,5 @@
-# Publish and Subscribe on a channel that is not configured are errors with its name; what
-# belongs to subscriptions is ignored without one. (G1, wire.md)
+# Publish and Subscribe on a channel that is not configured are errors with its name, also beside configured
+# ones; what belongs to subscriptions is ignored without one. (G1, wire.md)
 use v5.36;
 use FindBin;
 use lib "$FindBin::Bin/../tools";
@@ -7,7 +7,10 @@ use Test::More;
 use Liminal;
 use Liminal::Wire;
 
-my $d = Liminal::Daemon->start(name => 'channels');
+my $d = Liminal::Daemon->start(name => 'channels', conf => <<~'CONF');
+	channel "fast" { }
+	channel "kept" { durable = true }
+	CONF
 my $c = $d->client;
 
 $c->send('Publish', channel => 'orders', payload => 'x', stream => 3);
@@ -39,5 +42,14 @@ $c->expect('Pong');
 $c->expect('SubscribeError', { message => qr/'b'/ });
 $c->expect_answer(1, 'e');
 $c->expect('PublishError', { message => qr/'c'/ }, 'the answers come in the order of the frames');
+
+$c->send('Publish', channel => $_, payload => 'x')->expect('PublishError', { code => R_NO_CHANNEL, message => "channel '$_' is not configured" },
+    'names are compared whole') for 'Fast', 'fas', 'fastx', "fast\0", ' fast', 'fast ';
+
+$c->send_all(map { ['Publish', channel => $_] } qw(a fast b kept c fast));
+my @answers = map { $c->next_frame // { type => 'nothing' } } 1 .. 6;
+is_deeply [map { $_->{message_id} // $_->{message} // $_->{type} } @answers],
+    ["channel 'a' is not configured", 1, "channel 'b' is not configured", 2, "channel 'c' is not configured", 3],
+    'beside those that are: each its answer, in order, and errors use no message id';
 
 finish_testing;
