@@ -18,10 +18,6 @@ struct schema;
 /* The longest channel name, in bytes; names are UTF-8 without NUL. Keys in LMDB are to 511 bytes. */
 #define CONF_CHANNEL_NAME_MAX	255
 
-/* The most messages that routes may make of one: a few routes in a row that fork and join again would
- * multiply it without end. */
-#define CONF_ROUTED_MAX		4096
-
 #define CONF_DEFAULT_FILE "/etc/liminald.conf"
 
 enum conf_log_level { CONF_LOG_ERROR, CONF_LOG_WARN, CONF_LOG_INFO, CONF_LOG_DEBUG };

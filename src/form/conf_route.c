@@ -18,7 +18,6 @@ enum state { UNSEEN, OPEN, SETTLED };
 struct visit {
 	enum state state;
 	unsigned next;			/* of the channel's routes */
-	uint64_t copies;		/* that routes make of one message */
 };
 
 struct walk {
@@ -30,14 +29,14 @@ struct walk {
 	unsigned depth;
 };
 
-/* The block of item NUMBER of SECTION: they are in the same order. */
+/* Routes and their blocks are in the same order. */
 static const struct conf_block *
-block_of(const struct conf_reading *r, const char *section, unsigned number)
+block_of_route(const struct conf_reading *r, unsigned number)
 {
 	unsigned i;
 
 	for (i = 0; i < r->n_blocks; i++)
-		if (strcmp(r->blocks[i].section, section) == 0 && number-- == 0)
+		if (strcmp(r->blocks[i].section, "route") == 0 && number-- == 0)
 			return &r->blocks[i];
 	return NULL;
 }
@@ -57,7 +56,7 @@ report_cycle(struct walk *w, unsigned first)
 {
 	const struct conf *conf = w->conf;
 	const struct conf_route *last = route_taken(w, w->depth - 1);
-	const struct conf_block *block = block_of(w->r, "route", (unsigned)(last - conf->routes));
+	const struct conf_block *block = block_of_route(w->r, (unsigned)(last - conf->routes));
 	unsigned i, n = w->depth - first;
 	char *names;
 	size_t size;
@@ -91,7 +90,6 @@ static void
 settle(struct walk *w, unsigned number)
 {
 	struct conf_channel *channel = &w->conf->channels[number];
-	struct visit *visit = &w->visits[number];
 	unsigned i;
 
 	channel->is_by_store = channel->durable;
@@ -102,15 +100,8 @@ settle(struct walk *w, unsigned number)
 
 		channel->is_by_store |= to->is_by_store;
 		channel->is_parsed |= to->is_parsed || route->predicate != NULL;
-		visit->copies += 1 + w->visits[route->to].copies;
 	}
-	visit->state = SETTLED;
-	if (visit->copies <= CONF_ROUTED_MAX)
-		return;
-	conf_error_add(w->r, CONF_FROM_FILE, block_of(w->r, "channel", number)->line,
-	    "channel \"%s\": the routes from here make more than %d messages of one",
-	    channel->name, CONF_ROUTED_MAX);
-	visit->copies = 0;	/* said where it begins, not again for each before it */
+	w->visits[number].state = SETTLED;
 }
 
 static void
