@@ -19,8 +19,12 @@ sub titles ($d) { return join ', ', sort map { $_->{title} =~ s/^liminald: //r =
 	is $d->stop, 0, 'exit 0';
 
 	$d = Liminal::Daemon->start(name => 'not-recording',
-	    conf => qq(dispatch { record = false }\npersist_dir = "/nonexistent"\n));
-	is titles($d), 'keeper', 'without a record there is no store, and no directory is needed for it';
+	    conf => qq(dispatch { record = false }\nchannel "c" { }\npersist_dir = "/nonexistent"\n));
+	is titles($d), 'keeper', 'without a record and a durable channel there is no store, and no directory is needed for it';
+
+	$d = Liminal::Daemon->start(name => 'durable',
+	    conf => qq(dispatch { record = false }\nchannel "c" { durable = true }\n));
+	is titles($d), 'keeper, store', 'a durable channel needs one, also without a record';
 }
 
 {
@@ -57,6 +61,10 @@ sub titles ($d) { return join ', ', sort map { $_->{title} =~ s/^liminald: //r =
 	my ($status, $text) = Liminal::Daemon->run_to_end(conf => 'persist_dir = "%D/missing"');
 	is $status, 3, 'it does not exist: exit 3';
 	like $text, qr{persist_dir \S*/missing: No such file}, 'the text names the setting and the directory';
+	($status, $text) = Liminal::Daemon->run_to_end(
+	    conf => qq(persist_dir = "%D/missing"\ndispatch { record = false }\nchannel "c" { durable = true }\n));
+	is $status, 3, 'the same when only a durable channel needs it';
+	like $text, qr{persist_dir \S*/missing: No such file}, 'and the text';
 	($status, $text) = Liminal::Daemon->run_to_end(conf => 'persist_dir = "%D/file"', files => { file => '' });
 	is $status, 3, 'it is a file: exit 3';
 	like $text, qr{persist_dir \S*/file: Not a directory}, 'and the text says so';
