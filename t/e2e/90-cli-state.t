@@ -10,7 +10,7 @@ use Liminal;
 use Liminal::Tool;
 use Liminal::Wire;
 
-my @LISTINGS = qw(status connections workers pools pushes conversations top dump);
+my @LISTINGS = qw(status connections workers pools pushes conversations channels top dump);
 my $RFC3339 = qr/\A\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z\z/;
 
 # The rows of a listing, as the objects of its JSON.
@@ -26,7 +26,7 @@ sub keys_of ($row) { return join ' ', sort keys %$row }
 note '-- an empty daemon';
 my $d = Liminal::Daemon->start(name => 'looked at');
 wait_until(sub { (json_of(tool($d, 'status', '-j')))[0]{master_pid} }, 'the keeper has begun');
-is_deeply [rows($d, $_)], [], "no $_" for qw(connections workers pools pushes conversations);
+is_deeply [rows($d, $_)], [], "no $_" for qw(connections workers pools pushes conversations channels);
 my $run = tool($d, 'connections');
 is $run->{out}, "CONN_ID  PID  ROLE  STATE  SINCE  PEER\n", 'a heading above nothing';
 

@@ -35,7 +35,7 @@ for my $subcommand (@subcommands) {
 	is_deeply [grep { !$offered{$_} } sort @takes], [], "$subcommand: every option";
 }
 is_deeply [offers('dump', 'pen')], ['pending'], 'tables';
-is_deeply [offers('dump', '-p', '/tmp', '')], [qw(closed history meta open workflows)], 'tables of the store';
+is_deeply [offers('dump', '-p', '/tmp', '')], [qw(channels closed consumers history keys keys_by_age messages meta open workflows)], 'tables of the store';
 is_deeply [offers('crash', '-s', 'S')], ['SEGV', 'STOP'], 'signals';
 is_deeply [offers('work', 'a/b', '--', 'bas')] , [grep { /^bas/ } offers('work', 'a/b', '--', 'bas')], 'programs';
 ok scalar(grep { $_ eq 'bash' } offers('work', 'a/b', '--', 'bas')), 'such as this one';

@@ -1,6 +1,6 @@
 /* end: the close path leaves nothing, tells everybody, and may be walked again. */
 #include "state/operations.h"
-#include "unit/state_fixture.h"
+#include "unit/state_channels.h"
 
 static void
 end_setup(void)
@@ -11,6 +11,7 @@ end_setup(void)
 	txn = write_begin();
 	add_connections(txn, 1, 9);
 	commit(txn);
+	channels_make(2, 2);
 }
 
 TestSuite(state_end, .init = end_setup, .fini = fixture_fini);
@@ -40,8 +41,20 @@ push_to(struct state_txn *txn, uint64_t target, uint64_t awaiter, uint64_t reque
 	    &correlation), 0));
 }
 
+static void
+subscribe(struct state_txn *txn, uint64_t conn_id, uint32_t channel, const char *consumer)
+{
+	struct subscriptions_row row = { .channel = channel, .stream = 1,
+	    .is_durable = consumer != NULL };
+	struct frame_view name = act_view(consumer);
+	uint64_t id;
+
+	cr_assert(zero(int, channels_subscription_id(txn, &id)));
+	cr_assert(zero(int, subscriptions_add(txn, conn_id, (uint32_t)conn_id, id, &row, &name)));
+}
+
 /* Connection 5 has one of everything: it works in two pools, awaits, waits, converses, is
- * pushed to, and has unread entries. */
+ * pushed to, is subscribed and holds a name, and has unread entries. */
 static void
 entangle(void)
 {
@@ -62,6 +75,10 @@ entangle(void)
 	converse(txn, 5, 1);
 	converse(txn, 5, UINT64_MAX);
 	converse(txn, 4, 1);
+	subscribe(txn, 5, 0, NULL);
+	subscribe(txn, 5, 1, NULL);
+	subscribe(txn, 5, 1, "name");
+	subscribe(txn, 4, 1, NULL);
 	cr_assert(eq(int, inbox_post(txn, 5, 5, &entry, "hi"), 0));
 	commit(txn);
 	cr_assert(eq(int, fixture_check(NULL), 0));
@@ -104,12 +121,17 @@ assert_gone(void)
 	cr_assert(eq(int, workers_get(txn, 5, &record), ERR_NOTFOUND));
 	cr_assert(eq(int, state_each_owner(txn, STATE_PUSHES, no_trace, NULL), 0));
 	cr_assert(eq(int, state_each_owner(txn, STATE_INBOX, no_trace, NULL), 0));
+	cr_assert(eq(int, state_each_owner(txn, STATE_SUBSCRIPTIONS, no_trace, NULL), 0));
+	cr_assert(zero(u64, state_count(txn, STATE_CONSUMERS)));
+	cr_assert(eq(u64, state_count(txn, STATE_LISTENERS), 1), "another connection's stays");
 	cr_assert(eq(int, conversations_each(txn, not_its_conversation, &n), 0));
 	cr_assert(eq(int, pending_each(txn, not_waiting, NULL), 0));
 	state_abort(txn);
 	cr_assert(eq(int, n, 1));
 	cr_assert(eq(int, in_flight(5, "a"), -1));
 	cr_assert(eq(int, in_flight(5, "b"), -1));
+	cr_assert(zero(u32, channel_row(0).n_subscriptions));
+	cr_assert(eq(u32, channel_row(1).n_subscriptions, 1));
 }
 
 /* Every event of CONN_ID as "<request>:<kind> ...", in order of arrival. */
@@ -237,7 +259,7 @@ Test(state_end, every_order_of_ends_leaves_nothing)
 			commit(txn);
 		}
 		for (i = 0; i < STATE_N_TABLES; i++)
-			if (i != STATE_COUNTERS)
+			if (i != STATE_COUNTERS && i != STATE_CHANNELS)
 				cr_assert(eq(u64, rows_in((enum state_table)i), 0));
 	}
 }
