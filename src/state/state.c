@@ -29,6 +29,8 @@
 #define STATE_ID_BITS		16
 /* How long the count of free pages is believed: nobody writes the reserve full in that time. */
 #define STATE_FREE_PAGES_NS	(20 * CLOCK_MS)		/* with a map of STATE_MAP_BYTES */
+/* Among the newest so many, whoever is to be woken is looked for before he is noted again. */
+#define STATE_WAKES_NEAR	16
 /* Rows up to this, such as the news of somebody's end, may use the last part of the map. */
 #define STATE_SMALL_ROW		256
 
@@ -151,6 +153,31 @@ state_open_readonly(struct state **out, const char *runtime_dir, struct err *err
 	return state_open_with(out, runtime_dir, 1, NULL, err);
 }
 
+static int
+state_compare_wakes(const void *a, const void *b)
+{
+	const struct env_wake *x = a, *y = b;
+
+	if (x->conn_id != y->conn_id)
+		return x->conn_id < y->conn_id ? -1 : 1;
+	return x->slot < y->slot ? -1 : x->slot > y->slot;
+}
+
+/* Each once. */
+static void
+state_unite_wakes(struct state_txn *txn)
+{
+	size_t i, n = 0;
+
+	if (txn->n_wakes <= STATE_WAKES_NEAR)
+		return;
+	qsort(txn->wakes, txn->n_wakes, sizeof *txn->wakes, state_compare_wakes);
+	for (i = 0; i < txn->n_wakes; i++)
+		if (i == 0 || state_compare_wakes(&txn->wakes[n - 1], &txn->wakes[i]) != 0)
+			txn->wakes[n++] = txn->wakes[i];
+	txn->n_wakes = n;
+}
+
 int
 state_commit(struct state_txn *txn)
 {
@@ -165,6 +192,7 @@ state_commit(struct state_txn *txn)
 	}
 	if ((rc = env_commit(txn)) != 0 || state->wake == NULL)
 		return rc;
+	state_unite_wakes(txn);
 	/* Dying here loses the pokes: the keeper pokes again after an abnormal end. */
 	for (i = 0; i < txn->n_wakes; i++)
 		wake_poke(state->wake, txn->wakes[i].slot, txn->wakes[i].conn_id);
@@ -244,23 +272,33 @@ state_fits(struct state_txn *txn, size_t len)
 	return len <= STATE_SMALL_ROW || state_has_room(txn, len, STATE_LAST_DIVISOR, 0);
 }
 
+/* Half of the room is free then, so that it is long until the next time. */
+static int
+state_grow_wakes(struct state_txn *txn)
+{
+	size_t size = txn->size_wakes ? txn->size_wakes * 2 : 2 * STATE_WAKES_NEAR;
+	struct env_wake *more;
+
+	state_unite_wakes(txn);
+	if (txn->size_wakes > 0 && txn->n_wakes <= txn->size_wakes / 2)
+		return 0;
+	if ((more = realloc(txn->wakes, size * sizeof *more)) == NULL)
+		return ERR_NOMEM;
+	txn->wakes = more;
+	txn->size_wakes = size;
+	return 0;
+}
+
 int
 state_wake_later(struct state_txn *txn, uint32_t slot, uint64_t conn_id)
 {
-	struct env_wake *more;
-	size_t i, size;
+	size_t i;
 
-	for (i = txn->n_wakes; i-- > 0; )
+	for (i = txn->n_wakes; i-- > 0 && txn->n_wakes - i <= STATE_WAKES_NEAR; )
 		if (txn->wakes[i].conn_id == conn_id && txn->wakes[i].slot == slot)
 			return 0;
-	if (txn->n_wakes == txn->size_wakes) {
-		size = txn->size_wakes ? txn->size_wakes * 2 : 16;
-		more = realloc(txn->wakes, size * sizeof *more);
-		if (more == NULL)
-			return ERR_NOMEM;
-		txn->wakes = more;
-		txn->size_wakes = size;
-	}
+	if (txn->n_wakes == txn->size_wakes && state_grow_wakes(txn) != 0)
+		return ERR_NOMEM;
 	txn->wakes[txn->n_wakes].conn_id = conn_id;
 	txn->wakes[txn->n_wakes++].slot = slot;
 	return 0;

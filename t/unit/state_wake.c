@@ -270,3 +270,22 @@ Test(state_wake, dead_readers_give_their_slots_back_on_demand)
 	cr_assert(eq(int, fixture_check(NULL), 0));
 	state_abort(txn);
 }
+
+/* Also when many others come in between: each is poked once. */
+Test(state_wake, a_crowd_is_poked_once_each)
+{
+	struct state_txn *txn = write_begin();
+	int64_t begin = clock_now_ns();
+	uint32_t i, round;
+
+	wake_will_sleep(&sleeper);
+	for (round = 0; round < 20; round++) {
+		for (i = 100; i < 20100; i++)
+			cr_assert(zero(int, state_wake_later(txn, i % FIXTURE_SLOTS, i)));
+		cr_assert(zero(int, state_wake_later(txn, 2, 2)));
+	}
+	/* Comparing each with all before it would take a quarter of an hour. */
+	cr_assert(lt(i64, clock_now_ns() - begin, 20 * CLOCK_SECOND));
+	commit(txn);
+	cr_assert(eq(int, pokes(), 1));
+}
