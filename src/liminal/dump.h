@@ -10,6 +10,7 @@
 #include "state/inbox.h"
 #include "state/pending.h"
 #include "state/pushes.h"
+#include "state/store_channels.h"
 
 #define DUMP_KEY_MAX	512	/* LMDB's is 511 */
 
@@ -37,6 +38,7 @@ struct dump_item {
 		uint64_t counter;
 		struct record_operations operations;		/* owned */
 		struct history_meta history_meta;
+		struct store_published published;
 	} u;
 	uint8_t key[DUMP_KEY_MAX];
 };

@@ -15,6 +15,7 @@
 /* A row is what its key says and this. */
 union dump_row {
 	struct channels_row channel;
+	struct store_channels_row store_channel;
 	struct log_row_view log;
 	struct subscriptions_row subscription;
 	struct subscriptions_listener listener;
@@ -50,7 +51,7 @@ dump_keep(struct dump_item *item, const struct state_view *key, const struct sta
 	item->key_len = key->len < sizeof(item->key) ? key->len : sizeof(item->key);
 	memcpy(item->key, key->data, item->key_len);
 	item->row_len = row->len;
-	if (rc != 0 || item->key_len < 4) {
+	if (rc != 0) {
 		item->reading = DUMP_UNREADABLE;
 		return 0;
 	}
@@ -83,20 +84,6 @@ dump_copy_fixed(const struct state_view *key, const struct state_view *row, void
 }
 
 /* ---- channels ---- */
-
-static int
-dump_copy_raw(struct state_txn *txn, const struct state_view *key, const struct state_view *row,
-    void *arg)
-{
-	struct dump_item *item = arg;
-
-	(void)txn;
-	item->key_len = key->len < sizeof(item->key) ? key->len : sizeof(item->key);
-	memcpy(item->key, key->data, item->key_len);
-	item->row_len = row->len;
-	item->reading = DUMP_RAW;
-	return 0;
-}
 
 static int
 dump_copy_channel(struct state_txn *txn, const struct state_view *key,
@@ -135,6 +122,35 @@ dump_show_channel(struct listing *listing, const struct dump_item *item, int64_t
 	listing_number(listing, "subscriptions", row.channel.n_subscriptions);
 	listing_number(listing, "store_number", row.channel.store_number);
 	dump_show_mark(listing, &row.channel.mark);
+}
+
+/* The store's: under their names. */
+
+static int
+dump_copy_store_channel(struct state_txn *txn, const struct state_view *key,
+    const struct state_view *row, void *arg)
+{
+	char name[CHANNELS_NAME_SIZE] = "";
+	union dump_row decoded;
+	int rc = ERR_CORRUPT;
+
+	memset(&decoded, 0, sizeof(decoded));
+	if (key->len < sizeof(name)) {
+		memcpy(name, key->data, key->len);
+		rc = store_channels_get(txn, name, &decoded.store_channel);
+	}
+	return dump_keep(arg, key, row, rc, &decoded, NULL);
+}
+
+static void
+dump_show_store_channel(struct listing *listing, const struct dump_item *item, int64_t now_ns)
+{
+	const union dump_row row = dump_decoded(item);
+
+	(void)now_ns;
+	listing_number(listing, "number", row.store_channel.number);
+	listing_text(listing, "channel", item->key, item->key_len);
+	dump_show_mark(listing, &row.store_channel.mark);
 }
 
 /* ---- messages ---- */
@@ -329,7 +345,7 @@ const struct dump_table dump_channel_tables[STORE_TABLES_END] = {
 	[STATE_CONSUMERS] = { dump_copy_holder, dump_show_holder },
 	[STATE_KEYS] = { dump_copy_key, dump_show_key },
 	[STATE_KEYS_BY_AGE] = { dump_copy_key_by_age, dump_show_key_by_age },
-	[STORE_CHANNELS] = { dump_copy_raw, NULL },
+	[STORE_CHANNELS] = { dump_copy_store_channel, dump_show_store_channel },
 	[STORE_MESSAGES] = { dump_copy_messages, dump_show_messages },
 	[STORE_CONSUMERS] = { dump_copy_consumer, dump_show_consumer },
 	[STORE_KEYS] = { dump_copy_key, dump_show_key },

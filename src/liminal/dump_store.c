@@ -267,6 +267,13 @@ dump_is_ended(const struct dump_item *item)
 }
 
 static int
+dump_is_published(const struct dump_item *item)
+{
+	return item->key_len == sizeof(STORE_PUBLISHED_KEY) - 1 &&
+	    memcmp(item->key, STORE_PUBLISHED_KEY, item->key_len) == 0;
+}
+
+static int
 dump_copy_meta(struct state_txn *txn, const struct state_view *key,
     const struct state_view *row, void *arg)
 {
@@ -277,6 +284,9 @@ dump_copy_meta(struct state_txn *txn, const struct state_view *key,
 		return rc;
 	if (dump_is_meta(item))
 		item->reading = history_meta_get(txn, &item->u.history_meta) == 0 ?
+		    DUMP_DECODED : DUMP_UNREADABLE;
+	else if (dump_is_published(item))
+		item->reading = store_published_get(txn, &item->u.published) == 0 ?
 		    DUMP_DECODED : DUMP_UNREADABLE;
 	else if (!dump_is_ended(item))
 		item->reading = DUMP_RAW;
@@ -293,6 +303,12 @@ dump_show_meta(struct listing *listing, const struct dump_item *item, int64_t no
 		listing_string(listing, "name", "ended");
 		listing_number(listing, "conn_id",
 		    state_key_get(item->key + sizeof(HISTORY_ENDED_KEY) - 1));
+		return;
+	}
+	if (dump_is_published(item)) {
+		listing_string(listing, "name", STORE_PUBLISHED_KEY);
+		listing_bool(listing, "refused", item->u.published.is_refused);
+		listing_time(listing, "time", item->u.published.now_ns);
 		return;
 	}
 	listing_string(listing, "name", HISTORY_META_KEY);

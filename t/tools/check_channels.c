@@ -5,6 +5,8 @@
 #include "base/buf.h"
 #include "state/channels.h"
 #include "state/connections.h"
+#include "state/consumers.h"
+#include "state/store_channels.h"
 #include "state/subscriptions.h"
 #include "tools/check_channels.h"
 
@@ -331,4 +333,103 @@ check_channels(struct state_txn *t, check_say *say)
 		violation("%llu durable subscriptions, %llu consumers' names are held",
 		    LLU(n_durable), LLU(state_count(txn, STATE_CONSUMERS)));
 	check_keys(txn, KEYS_IN_STATE, violation);
+}
+
+/* The store's. */
+
+struct store_channel { uint32_t number; uint64_t head; };
+
+static struct store_channel *store_channels;
+static size_t n_store_channels;
+
+static const struct store_channel *
+find_store_channel(uint32_t number)
+{
+	size_t i;
+
+	for (i = 0; i < n_store_channels; i++)
+		if (store_channels[i].number == number)
+			return &store_channels[i];
+	return NULL;
+}
+
+static int
+check_store_channel(void *arg, const struct state_view *name,
+    const struct store_channels_row *row)
+{
+	const struct log log = { txn, STORE_MESSAGES, row->number };
+	struct store_channel *more;
+	uint64_t *rows = arg;
+
+	if (row->number == 0 || find_store_channel(row->number) != NULL)
+		violation("channel %.*s has number %u, which is none or another's",
+		    (int)name->len, (const char *)name->data, row->number);
+	more = realloc(store_channels, (n_store_channels + 1) * sizeof *more);
+	if (more == NULL)
+		abort();
+	store_channels = more;
+	more[n_store_channels++] = (struct store_channel){ row->number, row->mark.head };
+	*rows += check_log(&log, &row->mark, violation);
+	return 0;
+}
+
+/* Where it is, then what it has accepted behind that: never what is no message. */
+static void
+check_consumer(const struct state_view *key, const struct state_view *row)
+{
+	const struct store_channel *channel = find_store_channel(get_u32(key->data));
+	struct consumers_range range;
+	struct consumers_row consumer;
+	struct frame_view ranges;
+	uint64_t last;
+	size_t at;
+
+	if (consumers_unpack(row->data, row->len, &consumer, &ranges) != 0) {
+		violation("a consumer of channel %u does not read back", get_u32(key->data));
+		return;
+	}
+	if (channel == NULL || consumer.cursor > channel->head)
+		violation("channel %u: a consumer is at %llu, the head is %llu",
+		    get_u32(key->data), LLU(consumer.cursor),
+		    LLU(channel == NULL ? 0 : channel->head));
+	last = consumer.cursor;
+	for (at = 0; at < ranges.len; at += sizeof range) {
+		memcpy(&range, ranges.data + at, sizeof range);
+		if (range.from <= last + 1 || range.to < range.from)
+			violation("channel %u: a consumer has accepted %llu to %llu behind %llu",
+			    get_u32(key->data), LLU(range.from), LLU(range.to), LLU(last));
+		last = range.to;
+	}
+	if (channel != NULL && last > channel->head)
+		violation("channel %u: a consumer has accepted %llu, the head is %llu",
+		    get_u32(key->data), LLU(last), LLU(channel->head));
+}
+
+void
+check_store_channels(struct state_txn *t, check_say *say)
+{
+	struct state_cursor *cursor;
+	struct state_view key, row;
+	uint64_t rows = 0;
+	int rc;
+
+	txn = t;
+	violation = say;
+	if ((rc = store_channels_each(txn, check_store_channel, &rows)) != 0)
+		violation("channels cannot be read: %d", rc);
+	check_log_rows(txn, STORE_MESSAGES, rows, violation);
+	if ((rc = state_cursor_open(txn, STORE_CONSUMERS, &cursor)) != 0) {
+		violation("consumers cannot be read: %d", rc);
+		return;
+	}
+	while ((rc = state_next(cursor, &key, &row)) == 0)
+		if (key.len > 4 && key.len <= 4 + SUBSCRIPTIONS_CONSUMER_MAX)
+			check_consumer(&key, &row);
+		else
+			violation("a row of consumers does not read back");
+	state_cursor_close(cursor);
+	check_keys(txn, KEYS_IN_STORE, violation);
+	free(store_channels);
+	store_channels = NULL;
+	n_store_channels = 0;
 }

@@ -17,6 +17,9 @@ uint64_t check_log(const struct log *log, const struct log_mark *mark, check_say
 void	check_log_rows(struct state_txn *txn, enum state_table table, uint64_t total,
 	    check_say *violation);
 
+/* Everything that durable channels have in the store. */
+void	check_store_channels(struct state_txn *txn, check_say *violation);
+
 /* Keys, keys by age, and the counts. */
 void	check_keys(struct state_txn *txn, enum keys_place place, check_say *violation);
 

@@ -264,7 +264,7 @@ check_store(const char *persist_dir)
 	each_row(STORE_HISTORY, visit_step);
 	each_row(STORE_WORKFLOWS, visit_workflow);
 	check_dispatches();
-	check_keys(txn, KEYS_IN_STORE, violation);
+	check_store_channels(txn, violation);
 	state_abort(txn);
 	state_close(store);
 	free(known);
