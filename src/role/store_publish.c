@@ -229,7 +229,7 @@ store_publish_judge(struct store *s, const struct keys *keys, struct store_item 
 	item->outcome = PUBLICATION_STORED;
 	if (rc == 1) {
 		/* Rows are numbered anew in each life of the daemon; with the time it is certain. */
-		if (!is_old || found.row != row.row || found.item != row.item ||
+		if (found.row != row.row || found.item != row.item ||
 		    found.until_ns != row.until_ns)
 			item->outcome = PUBLICATION_DUPLICATE;
 		return 0;

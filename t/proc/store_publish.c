@@ -57,6 +57,26 @@ Test(store_publish, what_many_publish_at_once_is_one_row_in_the_order_of_the_inb
 	cr_assert(eq(int, drain_store(), ROLE_EXIT_OK));
 }
 
+/* The store waits for more of what nobody waits for; of this it does not. */
+Test(store_publish, a_publish_is_not_kept_waiting)
+{
+	int64_t shortest_ns = INT64_MAX, since_ns;
+	uint64_t i;
+
+	spawn_store();
+	await_ready();
+	connect_to(5);
+	for (i = 1; i <= 50; i++) {
+		since_ns = clock_now_ns();
+		publish(5, i, "0:a");
+		answers(5, 1);
+		if (clock_now_ns() - since_ns < shortest_ns)
+			shortest_ns = clock_now_ns() - since_ns;
+	}
+	cr_assert(lt(i64, shortest_ns, 3 * CLOCK_MS));
+	cr_assert(eq(int, drain_store(), ROLE_EXIT_OK));
+}
+
 Test(store_publish, a_channel_keeps_its_number_and_its_messages_whatever_else_is_configured)
 {
 	spawn_store();
