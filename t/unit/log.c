@@ -309,6 +309,37 @@ Test(log, age_is_exact)
 	cr_assert(eq(u64, channel_row(0).mark.first, 3));
 }
 
+/* The store trims with its commit, and the state learns of it a moment later. */
+Test(log, the_oldest_is_found_by_a_mark_of_before)
+{
+	static const struct log_bound bound = { .messages = 2 };
+	struct log_mark before;
+	struct state_txn *txn;
+	struct log log;
+	uint64_t sequence;
+
+	publish_each(0, 3, 10);
+	publish_each(1, 1, 10);
+	before = channel_row(0).mark;
+	publish_each(0, 1, 10);
+	cr_assert(eq(int, trim(0, bound, 0, 0, 10), 2));
+	txn = read_begin();
+	log = (struct log){ txn, STATE_MESSAGES, 0 };
+	cr_assert(zero(int, log_oldest(&log, &before, &channels_no_bound, 0, &sequence)));
+	cr_assert(eq(u64, sequence, 3));
+	before.head = 2;
+	cr_assert(zero(int, log_oldest(&log, &before, &channels_no_bound, 0, &sequence)));
+	cr_assert(eq(u64, sequence, 3), "all of its time are gone");
+	state_abort(txn);
+	publish_each(0, 3, 10);
+	trim(0, (struct log_bound){ .messages = 1 }, 0, 0, 10);
+	txn = read_begin();
+	log.txn = txn;
+	cr_assert(zero(int, log_oldest(&log, &before, &channels_no_bound, 0, &sequence)));
+	cr_assert(eq(u64, sequence, 3));
+	state_abort(txn);
+}
+
 Test(log, an_empty_log_begins_again)
 {
 	const size_t sizes[] = { 7, 8, 9 };
