@@ -4,6 +4,9 @@
 /* Bytes whose characters are counted in the time of a step. */
 #define BYTES_PER_STEP	64
 
+/* So few values are compared one by one. */
+#define FEW		4
+
 static enum schema_verdict
 check_length(struct schema_check *c, const struct schema_range *length, const json_t *value,
     const struct schema_path *path)
@@ -49,6 +52,26 @@ number_text(const json_t *number, char out[32])
 	return out;
 }
 
+static enum schema_verdict
+check_multiple(struct schema_check *c, const struct schema_number *number, const json_t *value,
+    const struct schema_path *path)
+{
+	const json_t *factor = number->multiple_of;
+	uint64_t work = 0;
+	bool is_multiple;
+	char text[32];
+
+	if (json_is_integer(value) && json_is_integer(factor)) {
+		is_multiple = json_integer_value(value) % json_integer_value(factor) == 0;
+	} else {
+		is_multiple = schema_is_multiple(schema_decimal_of(value, &work), number->factor);
+		if (schema_spend(c, work, path) != SCHEMA_OK)
+			return SCHEMA_STOP;
+	}
+	return is_multiple ? SCHEMA_OK :
+	    schema_no(c, path, "multipleOf", "no multiple of %s", number_text(factor, text));
+}
+
 enum schema_verdict
 schema_check_number(struct schema_check *c, const struct schema_number *number, const json_t *value,
     const struct schema_path *path)
@@ -65,24 +88,21 @@ schema_check_number(struct schema_check *c, const struct schema_number *number, 
 	if (number->exclusive_maximum != NULL && schema_compare(value, number->exclusive_maximum) >= 0)
 		return schema_no(c, path, "exclusiveMaximum", "not less than %s",
 		    number_text(number->exclusive_maximum, text));
-	if (number->multiple_of != NULL) {
-		/* Reals go through their decimal text. */
-		if (schema_spend(c, 20, path) != SCHEMA_OK)
-			return SCHEMA_STOP;
-		if (!schema_is_multiple(value, number->multiple_of))
-			return schema_no(c, path, "multipleOf", "no multiple of %s",
-			    number_text(number->multiple_of, text));
-	}
-	return SCHEMA_OK;
+	return number->multiple_of == NULL ? SCHEMA_OK : check_multiple(c, number, value, path);
 }
 
-/* Among the values with the same hash. */
 static bool
 is_listed(const struct schema_values *values, const json_t *value, uint64_t *work)
 {
-	uint64_t hash = schema_hash(value, work);
 	size_t low = 0, high = values->n, middle;
+	uint64_t hash;
 
+	for (size_t i = 0; values->n <= FEW && i < values->n; i++)
+		if (schema_equal(value, values->list[i].json, work))
+			return true;
+	if (values->n <= FEW)
+		return false;
+	hash = schema_hash(value, work);
 	while (low < high) {
 		middle = low + (high - low) / 2;
 		if (values->list[middle].hash < hash)
@@ -90,6 +110,7 @@ is_listed(const struct schema_values *values, const json_t *value, uint64_t *wor
 		else
 			high = middle;
 	}
+	/* Among those with the same hash. */
 	for (; low < values->n && values->list[low].hash == hash; low++)
 		if (schema_equal(value, values->list[low].json, work))
 			return true;

@@ -17,6 +17,12 @@
 /* Different values of different types should differ; any numbers do. */
 enum { HASH_NULL = 11, HASH_TRUE, HASH_FALSE, HASH_STRING, HASH_ARRAY, HASH_OBJECT };
 
+/* Digits behind the point that need no detour through text: ten to the power of them is exact. */
+#define SHORT_PLACES	9
+
+/* What that detour costs. */
+#define TEXT_STEPS	100
+
 /* Bytes that cost as much as a step. */
 #define BYTES_PER_STEP	64
 
@@ -207,25 +213,32 @@ schema_hash(const json_t *value, uint64_t *work)
 	}
 }
 
-/* A number without its sign: DIGITS times ten to the power of EXPONENT; DIGITS do not end in 0. */
-struct decimal { uint64_t digits; int exponent; };
-
-static struct decimal
-decimal_trim(struct decimal d)
+/*
+ * SIZE times a power of ten is whole, and divided by that power is SIZE again: then it is what SIZE was
+ * written as. Both are exact as doubles, so the division rounds as reading the decimal would.
+ */
+static bool
+decimal_is_short(double size, struct schema_decimal *d)
 {
-	while (d.digits != 0 && d.digits % 10 == 0) {
-		d.digits /= 10;
-		d.exponent++;
+	double power = 1, scaled;
+
+	for (int places = 0; places <= SHORT_PLACES; places++, power *= 10) {
+		scaled = size * power + 0.5;
+		if (scaled >= TWO_TO_53)
+			return false;
+		d->digits = (uint64_t)scaled;
+		d->exponent = -places;
+		if ((double)d->digits / power == size)
+			return true;
 	}
-	return d;
+	return false;
 }
 
-/* The shortest decimal that reads back as the same real: what its writer meant by it. */
-static struct decimal
-decimal_of_real(double real)
+/* The shortest decimal that reads back as the same real. */
+static struct schema_decimal
+decimal_of_text(double size)
 {
-	struct decimal d = { 0, 0 };
-	double size = real < 0 ? -real : real;
+	struct schema_decimal d = { 0, 0 };
 	char text[40], *p;
 
 	for (int precision = 14; precision <= 16; precision++) {
@@ -241,20 +254,28 @@ decimal_of_real(double real)
 		d.exponent -= p > text;
 	}
 	d.exponent += *p == 'e' ? atoi(p + 1) : 0;
-	return decimal_trim(d);
+	return d;
 }
 
-static struct decimal
-decimal_of(const json_t *number)
+struct schema_decimal
+schema_decimal_of(const json_t *number, uint64_t *work)
 {
-	struct decimal d = { 0, 0 };
-	json_int_t i;
+	struct schema_decimal d = { 0, 0 };
+	double real = json_real_value(number);
+	json_int_t i = json_integer_value(number);
 
-	if (json_is_real(number))
-		return decimal_of_real(json_real_value(number));
-	i = json_integer_value(number);
-	d.digits = i < 0 ? UINT64_C(0) - (uint64_t)i : (uint64_t)i;
-	return decimal_trim(d);
+	++*work;
+	if (json_is_integer(number)) {
+		d.digits = i < 0 ? UINT64_C(0) - (uint64_t)i : (uint64_t)i;
+	} else if (!decimal_is_short(real < 0 ? -real : real, &d)) {
+		*work += TEXT_STEPS;
+		d = decimal_of_text(real < 0 ? -real : real);
+	}
+	while (d.digits != 0 && d.digits % 10 == 0) {
+		d.digits /= 10;
+		d.exponent++;
+	}
+	return d;
 }
 
 __extension__ typedef unsigned __int128 uint128;
@@ -274,18 +295,12 @@ divides(uint64_t m, uint64_t digits, int exponent)
 }
 
 bool
-schema_is_multiple(const json_t *a, const json_t *b)
+schema_is_multiple(struct schema_decimal a, struct schema_decimal b)
 {
-	struct decimal x, y;
-
-	if (json_is_integer(a) && json_is_integer(b))
-		return json_integer_value(a) % json_integer_value(b) == 0;
-	x = decimal_of(a);
-	y = decimal_of(b);
-	if (x.digits == 0)
+	if (a.digits == 0)
 		return true;
-	/* X does not end in 0, so no power of ten divides it. */
-	if (x.exponent < y.exponent)
+	/* A does not end in 0, so no power of ten divides it. */
+	if (a.exponent < b.exponent)
 		return false;
-	return divides(y.digits, x.digits, x.exponent - y.exponent);
+	return divides(b.digits, a.digits, a.exponent - b.exponent);
 }

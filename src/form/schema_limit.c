@@ -141,9 +141,14 @@ schema_compile_bound(const struct schema_site *site, const struct schema_keyword
 int
 schema_compile_factor(const struct schema_site *site, const struct schema_keyword *keyword, json_t *value)
 {
+	uint64_t work = 0;
+
 	if (!json_is_number(value) || !(json_number_value(value) > 0))
 		return complain(site, keyword, "not a number above 0");
-	return schema_compile_bound(site, keyword, value);
+	if (schema_compile_bound(site, keyword, value) != 0)
+		return ERR_NOMEM;
+	site->node->number->factor = schema_decimal_of(value, &work);
+	return 0;
 }
 
 int

@@ -81,8 +81,12 @@ struct schema_array {
 
 struct schema_string { struct schema_range length; const struct schema_pattern *pattern; };
 
+/* A number without its sign: DIGITS, which do not end in 0, times ten to the power of EXPONENT. */
+struct schema_decimal { uint64_t digits; int exponent; };
+
 struct schema_number {
 	const json_t *minimum, *maximum, *exclusive_minimum, *exclusive_maximum, *multiple_of;
+	struct schema_decimal factor;		/* that multiple_of is */
 };
 
 struct schema_value { uint64_t hash; const json_t *json; };
@@ -283,8 +287,15 @@ int	schema_ref_check_loops(struct schema_compiler *c);
 
 /* ---- patterns ---- */
 
-/* ECMAScript's LEN bytes at TEXT for PCRE2, to be freed; NULL with the reason in WHY, or "" when out of memory. */
-char	*schema_regex_translate(const char *text, size_t len, size_t *out_len, char why[SCHEMA_TEXT_PATH]);
+struct schema_regex {
+	char *text;				/* for PCRE2; to be freed */
+	size_t len;
+	size_t repeats;				/* the highest N of a {N}, {N,} or {N,M} in it */
+};
+
+/* ECMAScript's LEN bytes at TEXT. 0; ERR_INVALID with the reason in WHY; ERR_NOMEM. */
+int	schema_regex_translate(const char *text, size_t len, struct schema_regex *regex,
+	    char why[SCHEMA_TEXT_PATH]);
 /* JSON is a string that lives as long as the schema. */
 int	schema_pattern_compile(const struct schema_site *site, const char *keyword, const char *text,
 	    size_t len, const struct schema_pattern **pattern);
@@ -298,8 +309,10 @@ bool	schema_equal(const json_t *a, const json_t *b, uint64_t *work);
 uint64_t schema_hash(const json_t *value, uint64_t *work);
 /* Below, equal or above 0, as the number A is to the number B; exact also between integers and reals. */
 int	schema_compare(const json_t *a, const json_t *b);
-/* Is the number A a whole multiple of B, which is above 0? Both as the decimals that they are written as. */
-bool	schema_is_multiple(const json_t *a, const json_t *b);
+/* A number as the decimal that its writer meant; the cost is added to *WORK. */
+struct schema_decimal schema_decimal_of(const json_t *number, uint64_t *work);
+/* Is A a whole multiple of B, which is not 0? */
+bool	schema_is_multiple(struct schema_decimal a, struct schema_decimal b);
 /* How many characters the LEN bytes of UTF-8 are. */
 size_t	schema_length(const char *text, size_t len);
 unsigned schema_type_of(const json_t *value);

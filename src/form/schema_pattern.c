@@ -25,6 +25,7 @@
 
 struct schema_pattern {
 	pcre2_code *code;
+	uint64_t extra;			/* what an item may cost that fails within its repeats */
 	struct schema_pattern *next;
 };
 
@@ -34,14 +35,14 @@ struct schema_scratch {
 };
 
 /* What the callout knows of a match under way. */
-struct progress { struct schema_check *c; size_t last; };
+struct progress { struct schema_check *c; uint64_t cost; size_t last; };
 
 static int
 count_work(pcre2_callout_block *block, void *arg)
 {
 	struct progress *p = arg;
 	size_t at = block->current_position;
-	uint64_t cost = 1 + (at > p->last ? at - p->last : p->last - at) / BYTES_PER_STEP;
+	uint64_t cost = p->cost + (at > p->last ? at - p->last : p->last - at) / BYTES_PER_STEP;
 
 	p->last = at;
 	if (p->c->work < cost)
@@ -70,13 +71,14 @@ make_scratch(struct schema_compiler *c)
 }
 
 static int
-compile(const struct schema_site *site, const char *keyword, const char *regex, size_t len, pcre2_code **code)
+compile(const struct schema_site *site, const char *keyword, const struct schema_regex *regex,
+    pcre2_code **code)
 {
 	PCRE2_UCHAR text[SCHEMA_TEXT_PATH];
 	PCRE2_SIZE offset;
 	int error;
 
-	*code = pcre2_compile((PCRE2_SPTR)regex, len, OPTIONS, &error, &offset, NULL);
+	*code = pcre2_compile((PCRE2_SPTR)regex->text, regex->len, OPTIONS, &error, &offset, NULL);
 	if (*code != NULL)
 		return 0;
 	if (error == PCRE2_ERROR_HEAP_FAILED)
@@ -91,19 +93,22 @@ schema_pattern_compile(const struct schema_site *site, const char *keyword, cons
 {
 	struct schema *schema = site->c->schema;
 	struct schema_pattern *pattern = schema_alloc(schema, sizeof(*pattern));
-	char why[SCHEMA_TEXT_PATH], *regex;
-	size_t regex_len = 0;
+	struct schema_regex regex;
+	char why[SCHEMA_TEXT_PATH];
 	int rc;
 
 	if (pattern == NULL)
 		return schema_compile_nomem(site->c);
 	if ((rc = make_scratch(site->c)) != 0)
 		return rc;
-	if ((regex = schema_regex_translate(text, len, &regex_len, why)) == NULL)
-		return why[0] == '\0' ? schema_compile_nomem(site->c) :
-		    schema_compile_error(site->c, site->json, keyword, "no regular expression: %s", why);
-	rc = compile(site, keyword, regex, regex_len, &pattern->code);
-	free(regex);
+	rc = schema_regex_translate(text, len, &regex, why);
+	if (rc == ERR_NOMEM)
+		return schema_compile_nomem(site->c);
+	if (rc != 0)
+		return schema_compile_error(site->c, site->json, keyword, "no regular expression: %s", why);
+	rc = compile(site, keyword, &regex, &pattern->code);
+	free(regex.text);
+	pattern->extra = regex.repeats / BYTES_PER_STEP;
 	if (rc == 0) {
 		pattern->next = schema->patterns;
 		schema->patterns = pattern;
@@ -144,7 +149,7 @@ schema_pattern_match(struct schema_check *c, const struct schema_pattern *patter
     size_t len, const struct schema_path *path)
 {
 	struct schema_scratch *scratch = c->schema->scratch;
-	struct progress progress = { c, 0 };
+	struct progress progress = { c, 1 + pattern->extra, 0 };
 	int rc;
 
 	if (schema_spend(c, 1 + len / BYTES_PER_STEP, path) != SCHEMA_OK)

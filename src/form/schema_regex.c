@@ -23,6 +23,7 @@ struct regex {
 	char *out;
 	char *why;
 	bool is_in_class, is_quantified;	/* the last thing was a quantifier */
+	size_t repeats;
 };
 
 /* Returns -1. */
@@ -261,8 +262,12 @@ counter_len(const struct regex *r)
 static int
 translate_quantifier(struct regex *r, size_t n)
 {
+	size_t repeats;
+
 	if (r->is_quantified)
 		return refuse(r, "a quantifier behind a quantifier");
+	repeats = n > 1 ? strtoul(r->in + 1, NULL, 10) : 0;
+	r->repeats = repeats > r->repeats ? repeats : r->repeats;
 	if (left(r) > n && r->in[n] == '?')
 		n++;
 	memcpy(r->out, r->in, n);
@@ -350,21 +355,22 @@ translate_one(struct regex *r)
 	return 0;
 }
 
-char *
-schema_regex_translate(const char *text, size_t len, size_t *out_len, char why[SCHEMA_TEXT_PATH])
+int
+schema_regex_translate(const char *text, size_t len, struct schema_regex *regex, char why[SCHEMA_TEXT_PATH])
 {
 	struct regex r = { .in = text, .end = text + len, .why = why };
-	char *out;
 
-	why[0] = '\0';
-	if (len > SIZE_MAX / GROWTH - 2 || (out = malloc((len + 2) * GROWTH)) == NULL)
-		return NULL;
-	r.out = out;
+	*regex = (struct schema_regex){ NULL, 0, 0 };
+	if (len > SIZE_MAX / GROWTH - 2 || (regex->text = malloc((len + 2) * GROWTH)) == NULL)
+		return ERR_NOMEM;
+	r.out = regex->text;
 	while (r.in < r.end)
 		if (translate_one(&r) != 0) {
-			free(out);
-			return NULL;
+			free(regex->text);
+			regex->text = NULL;
+			return ERR_INVALID;
 		}
-	*out_len = (size_t)(r.out - out);
-	return out;
+	regex->len = (size_t)(r.out - regex->text);
+	regex->repeats = r.repeats;
+	return 0;
 }

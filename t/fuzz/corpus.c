@@ -5,6 +5,7 @@
  *						and the frames of the extensions
  *	corpus typed DIR			the payload forms below
  *	corpus predicate DIR			the conditions below, with a payload
+ *	corpus schema DIR FILE.json...		each schema of the tests with its first payload
  */
 #include <err.h>
 #include <jansson.h>
@@ -123,13 +124,55 @@ write_predicates(const char *dir)
 	}
 }
 
+static void
+write_schema(const char *dir, const char *name, json_t *group)
+{
+	json_t *test = json_array_get(json_object_get(group, "tests"), 0);
+	char *schema = json_dumps(json_object_get(group, "schema"), JSON_COMPACT | JSON_ENCODE_ANY);
+	char *data = json_dumps(json_object_get(test, "data"), JSON_COMPACT | JSON_ENCODE_ANY), *both;
+	size_t len;
+
+	if (schema == NULL || data == NULL || (both = malloc(strlen(schema) + strlen(data) + 1)) == NULL)
+		errx(1, "%s: no schema with a payload", name);
+	len = strlen(schema) + 1;
+	memcpy(both, schema, len);
+	memcpy(both + len, data, strlen(data));
+	write_file(dir, name, both, len + strlen(data));
+	free(schema);
+	free(data);
+	free(both);
+}
+
+static void
+write_schemas(const char *dir, const char *path)
+{
+	const char *base = strrchr(path, '/') == NULL ? path : strrchr(path, '/') + 1;
+	json_error_t error;
+	json_t *groups, *group;
+	char name[512];
+	size_t i;
+
+	if ((groups = json_load_file(path, JSON_ALLOW_NUL, &error)) == NULL)
+		errx(1, "%s: %s", path, error.text);
+	json_array_foreach(groups, i, group) {
+		snprintf(name, sizeof(name), "%s-%zu", base, i);
+		write_schema(dir, name, group);
+	}
+	json_decref(groups);
+}
+
 int
 main(int argc, char **argv)
 {
 	char name[32];
 
 	if (argc < 3)
-		errx(1, "usage: corpus frame|typed|predicate DIR [FILE...]");
+		errx(1, "usage: corpus frame|typed|predicate|schema DIR [FILE...]");
+	if (strcmp(argv[1], "schema") == 0) {
+		for (int i = 3; i < argc; i++)
+			write_schemas(argv[2], argv[i]);
+		return 0;
+	}
 	for (int i = 3; i < argc; i++)
 		write_vectors(argv[2], argv[i]);
 	if (strcmp(argv[1], "frame") == 0) {

@@ -10,16 +10,17 @@ PACKAGES_FUZZ := clang libclang-rt-14-dev
 
 FUZZ_SECONDS ?= 60
 FUZZ_CC      ?= clang
-FUZZ_TARGETS := frame typed predicate
+FUZZ_TARGETS := frame typed predicate schema
 FUZZ_CFLAGS   = -std=gnu11 $(WARNINGS) -O1 -g -fno-omit-frame-pointer -fno-sanitize-recover=all
 FUZZ_SRC     := $(wildcard src/base/*.c src/form/frame*.c src/form/typed*.c \
-                src/form/predicate*.c)
-FUZZ_LIBS    := -ljansson -lbsd
+                src/form/predicate*.c src/form/schema*.c)
+FUZZ_LIBS    := -ljansson -lpcre2-8 -lbsd
 FUZZ_DEPS    := $(FUZZ_SRC) $(wildcard src/base/*.h src/form/*.h)
 
 FUZZ_BIN     := $(FUZZ_TARGETS:%=$(B)/fuzz/%)
 FUZZ_REPLAY  := $(FUZZ_TARGETS:%=$(B)/fuzz/%-replay)
 FUZZ_CORPUS  := $(FUZZ_TARGETS:%=$(B)/fuzz/%.corpus/.made)
+FUZZ_SCHEMAS := $(wildcard t/vectors/json-schema/draft2020-12/*.json)
 FUZZ_VECTORS := $(addprefix t/vectors/,frames-valid.jsonl frames-invalid.jsonl frame-streams.jsonl)
 
 $(FUZZ_BIN): $(B)/fuzz/%: t/fuzz/%.c $(FUZZ_DEPS)
@@ -50,6 +51,11 @@ $(B)/fuzz/typed.corpus/.made: $(B)/fuzz/corpus
 $(B)/fuzz/predicate.corpus/.made: $(B)/fuzz/corpus
 	@mkdir -p $(@D)
 	$(B)/fuzz/corpus predicate $(@D)
+	@touch $@
+
+$(B)/fuzz/schema.corpus/.made: $(B)/fuzz/corpus $(FUZZ_SCHEMAS)
+	@mkdir -p $(@D)
+	@$(B)/fuzz/corpus schema $(@D) $(FUZZ_SCHEMAS)
 	@touch $@
 
 fuzz: $(FUZZ_BIN) $(FUZZ_CORPUS)
