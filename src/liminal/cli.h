@@ -88,6 +88,9 @@ struct liminal *cli_open(struct cli *cli, int timeout_ms, int *status);
 /* The exit code for a failed call. An answer's reason counts. */
 int	cli_exit_of(int status, uint16_t reason);
 
+/* The word for an exit code that a script reads with -j. */
+const char *cli_exit_word(int status);
+
 /* All of standard input; 0, or -1 after a complaint. */
 int	cli_read_input(struct cli *cli, struct buf *input);
 int	cli_write_output(struct cli *cli, const void *bytes, size_t len);
@@ -98,6 +101,9 @@ void	cli_split_pool(const struct cli *cli, char *text, const char **name_space,
 
 /* One line of JSON to standard output; takes the reference. 0, or -1 after a complaint. */
 int	cli_print_json(struct cli *cli, json_t *object);
+
+/* The same to the end of OUTPUT. */
+int	cli_append_json(struct cli *cli, struct buf *output, json_t *object);
 
 /* Put BYTES under KEY if they are UTF-8, else as base64 under KEY_base64. */
 void	cli_json_bytes(json_t *object, const char *key, const void *bytes, size_t len);
@@ -116,6 +122,8 @@ int	cli_exchange(struct cli *cli, const char *subject, const struct buf *payload
 int	command_dispatch(struct cli *cli);
 int	command_push(struct cli *cli);
 int	command_ask(struct cli *cli);
+int	command_publish(struct cli *cli);
+int	command_subscribe(struct cli *cli);
 int	command_work(struct cli *cli);
 int	command_ping(struct cli *cli);
 int	command_status(struct cli *cli);

@@ -6,9 +6,8 @@
 
 #include "liminal/cli.h"
 
-/* The word for an exit code that a script reads with -j. */
-static const char *
-exchange_word(int status)
+const char *
+cli_exit_word(int status)
 {
 	switch (status) {
 	case CLI_DONE:
@@ -32,7 +31,7 @@ exchange_print(struct cli *cli, int status, const struct buf *output, uint16_t r
 		return status == CLI_DONE &&
 		    cli_write_output(cli, buf_head(output), buf_len(output)) != 0 ?
 		    CLI_FAILED : status;
-	object = json_pack("{ss}", "status", exchange_word(status));
+	object = json_pack("{ss}", "status", cli_exit_word(status));
 	if (status == CLI_DONE) {
 		cli_json_bytes(object, "payload", buf_head(output), buf_len(output));
 	} else {

@@ -156,17 +156,29 @@ cli_split_pool(const struct cli *cli, char *text, const char **name_space,
 }
 
 int
-cli_print_json(struct cli *cli, json_t *object)
+cli_append_json(struct cli *cli, struct buf *output, json_t *object)
 {
 	char *line = json_dumps(object, JSON_COMPACT);
 	int r = -1;
 
 	json_decref(object);
-	if (line == NULL)
-		cli_complain(cli, "out of memory");
-	else if ((r = cli_write_output(cli, line, strlen(line))) == 0)
-		r = cli_write_output(cli, "\n", 1);
+	if (line != NULL && buf_append(output, line, strlen(line)) == 0)
+		r = buf_append(output, "\n", 1);
 	free(line);
+	if (r != 0)
+		cli_complain(cli, "out of memory");
+	return r;
+}
+
+int
+cli_print_json(struct cli *cli, json_t *object)
+{
+	struct buf line = { 0 };
+	int r;
+
+	if ((r = cli_append_json(cli, &line, object)) == 0)
+		r = cli_write_output(cli, buf_head(&line), buf_len(&line));
+	buf_free(&line);
 	return r;
 }
 
