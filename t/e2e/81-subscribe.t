@@ -165,6 +165,7 @@ $b->expect_deliveries(['before', 'after'], 'nobody notices');
 
 note '-- connections end';
 $_->hang_up for $s, $n, $b;
+$twice->expect_deliveries(['{}'], 'what had come meanwhile', stream => 8);
 $twice->send('Disconnect')->expect_close;
 await_counts($d, { subscriptions => 0, listeners => 0 }, 'no row is left');
 is $p->publish('news', 'x')->{flags} & F_DELIVERED, 0, 'nobody is there';

@@ -218,11 +218,14 @@ sub mdb_counts ($self) {
 	return \%counts;
 }
 
-# The tables of NAMES (all but counters if there are none) that have rows, as text.
+# What belongs to no connection.
+my %KEPT = map { $_ => 1 } qw(counters channels messages keys keys_by_age);
+
+# The tables of NAMES (without: those of connections) that have rows, as text.
 sub rows ($self, @names) {
 	my $counts = $self->mdb_counts;
 	return 'no tables' if !%$counts;
-	@names = grep { $_ ne 'counters' } sort keys %$counts if !@names;
+	@names = grep { !$KEPT{$_} } sort keys %$counts if !@names;
 	return join ' ', map { "$_=" . ($counts->{$_} // 'absent') }
 	    grep { $counts->{$_} // 1 } @names;
 }
