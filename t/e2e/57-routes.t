@@ -68,7 +68,7 @@ use Liminal::Wire;
 
 {
 	note '-- chains, schemas, both kinds of channels';
-	my $d = Liminal::Daemon->start(name => 'chains', files => { 'small.json' => '{"properties":{"n":{"maximum":10}}}' }, conf => <<~'CONF');
+	my %o = (files => { 'small.json' => '{"properties":{"n":{"maximum":10}}}' }, conf => <<~'CONF');
 		channel "a" { }
 		channel "b" { durable = true }
 		channel "c" { }
@@ -82,6 +82,8 @@ use Liminal::Wire;
 		route "strict-behind" { from = "strict" to = "behind" }
 		route "e-f" { from = "e" to = "f" }
 		CONF
+	my $d = Liminal::Daemon->start(name => 'chains', %o);
+	$d->expect_log(qr/warn route name="a-strict" refused .*maximum/);
 	my $p = $d->client(name => 'publisher');
 	my %s = map { my $c = $d->client(name => "sub $_"); $c->subscribe($_); ($_ => $c) } qw(a b c strict behind e f);
 	my $ack = $p->publish('a', '{"n":5}', parent_id => 'parent', clock => 11, schema_id => "\7" x 32);
@@ -115,7 +117,7 @@ use Liminal::Wire;
 	my $c = $d->client(name => 'last');
 	$c->publish('a', '{"n":7,"last":true}');
 	$d->kill9;
-	my $again = Liminal::Daemon->start(name => 'again', dir => $d->dir);
+	my $again = Liminal::Daemon->start(name => 'again', dir => $d->dir, %o);
 	$c = $again->client(name => 'reader');
 	$c->subscribe('b', consumer => 'reader', start => START_SEQUENCE, sequence => 200, max_in_flight => 100);
 	my ($last) = (map { $c->next_frame // { payload => 'nothing' } } 1 .. 6)[-1];

@@ -10,7 +10,7 @@ use Liminal::Wire;
 my $MODULES = $ENV{LIMINAL_MODULES} || 'build/t/modules';
 
 my $d = Liminal::Daemon->start(name => 'tap', files => { 'number.json' => '{"type":"number"}' }, conf => <<~"CONF");
-	notifier { module = "$MODULES/notifier_script.so"  args = { "%D/calls" }  timeout = "400ms" }
+	notifier { module = "$MODULES/notifier_script.so"  args = { "%D/calls" }  timeout = "2s" }
 	channel "tap" { }
 	channel "tap-typed" { schema = "number.json" }
 	channel "tap-kept" { durable = true }

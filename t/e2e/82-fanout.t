@@ -39,6 +39,19 @@ sub same_for_all ($expected, $name, @subscribers) {
 
 await_counts($d, { connections => 0, subscriptions => 0 }, 'they are gone');
 
+{
+	note '-- one that reads late, when nothing else happens any more';
+	my $c = $d->client(name => 'late');
+	$c->subscribe('news', stream => 1);
+	my $p = flow_publisher($d->client(name => 'alone'), 'news', n => 20 * $EACH, size => 1000);
+	ok flow($p), 'all are acknowledged';
+	$p->{client}->hang_up;
+	my $s = flow_subscriber($c, stream => 1);
+	ok flow($s, { until => sub { $s->{n} == $p->{n} } }), 'all arrive' or diag "arrived: $s->{n}";
+	same_for_all($p->{n}, 'late', $s);
+	$c->hang_up;
+}
+
 my @subscribers = map { my $c = $d->client(name => "s$_"); $c->subscribe('news', stream => $_); flow_subscriber($c, stream => $_) } 1 .. 64;
 my @quiet = map { my $c = $d->client(name => "q$_"); $c->subscribe('quiet'); $c } 1, 2;
 my @publishers = map { flow_publisher($d->client(name => "p$_"), 'news', who => "p$_", n => $EACH, window => 128, size => 64) } 1 .. 8;

@@ -42,6 +42,7 @@ sub publish_n ($c, $channel, $n, $size) {
 }
 
 my $d = Liminal::Daemon->start(name => 'retention', conf => $CONF);
+$d->expect_log(qr/warn consumer missed messages .*channel="count"/, qr/warn shed .*channel="count"/);
 my $p = $d->client(name => 'publisher');
 
 note '-- by age, the first part';
@@ -81,7 +82,9 @@ my $c = $d->client(name => 'away');
 $c->subscribe('count', max_in_flight => 4, consumer => 'away', start => START_OLDEST);
 my @got = map { ($c->next_frame // {})->{sequence} // 0 } 1 .. 4;
 is_deeply \@got, [27 .. 30], 'the oldest four';
-$c->send('Accept', reference => '28', stream => 1)->barrier;
+$c->send('Accept', reference => '28', stream => 1);
+$c->expect('Deliver', { sequence => 31 }, 'one accepted, one more');
+$c->barrier;
 $c->hang_up;
 publish_n($p, 'count', 13, 10);				# 37 .. 49; 40 .. 49 are kept
 $c = $d->client(name => 'away');

@@ -142,8 +142,8 @@ SKIP: {
 	$p = $again->client(name => 'publisher');
 	push @$acked, publish_again($p, 'after kill -9 with a full disk');
 	all_are_there($again, $acked, $acked->[-1], 'after kill -9 with a full disk');
-	$d->finish;
 	done_with($again, $dir);
+	$d->finish;
 }
 
 SKIP: {
@@ -201,7 +201,7 @@ SKIP: {
 SKIP: {
 	note '-- the store\'s map is full';
 	skip 'a sanitizer needs more address space than this leaves', 10 if $ENV{LIMINAL_SANITIZED};
-	my $d = eval { Liminal::Daemon->start(name => 'map', conf => $CONF, ulimit => '-v 260000') };
+	my $d = eval { Liminal::Daemon->start(name => 'map', conf => $CONF, ulimit => '-v 1200000') };
 	skip 'cannot run with little address space', 10 if !$d;
 	$d->allow_log(qr/persist_dir|store|runtime_dir|state/);
 	my $p = $d->client(name => 'publisher');
@@ -211,20 +211,22 @@ SKIP: {
 	like $refused->{message} // '', qr/store.*full|persist_dir.*full/, 'and it says what is full';
 	note 'taken: ' . @$acked;
 	all_else_goes_on($d, 'map full');
-	my $head = $acked->[-1];
-	all_are_there($d, $acked, $head, 'map full');
 	$_->hang_up for $p;
 	is $d->stop, 0;
+	my $roomy = Liminal::Daemon->start(name => 'roomy', conf => $CONF, dir => $d->dir);
+	push @$acked, publish_again($roomy->client(name => 'publisher'), 'a larger map');
+	all_are_there($roomy, $acked, $acked->[-1], 'a larger map');
+	is $roomy->stop, 0;
 	# A smaller bound frees room.
 	my $again = Liminal::Daemon->start(name => 'smaller', conf => $CONF =~ s/keep_messages = 1000000/keep_messages = 100/r,
-	    dir => $d->dir, ulimit => '-v 260000');
+	    dir => $d->dir, ulimit => '-v 1200000');
 	$again->allow_log(qr/persist_dir|store/);
 	$p = $again->client(name => 'publisher');
 	my ($more, $again_refused) = publish_until_refused($p, 100);
 	is $again_refused, undef, 'room that is freed is used again';
 	is scalar @$more, 800, 'for ever';
 	$_->hang_up for $p;
-	$_->finish for $again, $d;
+	$_->finish for $again, $roomy, $d;
 }
 
 finish_testing;

@@ -88,7 +88,7 @@ $s{never}->expect_quiet;
 
 note '-- what cannot be a schema';
 for (
-	['no JSON', '{"type":', qr/:1: .*(?:schema|bad\.json)/],
+	['no JSON', '{"type":', qr/:\d+: .*bad\.json/],
 	['no schema', '{"type":"strange"}', qr/type/],
 	['a reference to nowhere', '{"$ref":"#/$defs/none"}', qr/none/],
 	['a reference to elsewhere', '{"$ref":"https://example.com/x.json"}', qr/example\.com/],

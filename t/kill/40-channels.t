@@ -17,12 +17,13 @@ note "LIMINAL_ROUNDS=$ROUNDS LIMINAL_SEED=$SEED";
 srand $SEED;
 
 # Routed messages come to "kept" from an ephemeral channel.
-my $base = Liminal::Daemon->prepare(name => 'base', conf => <<~'CONF');
+my $CONF = <<~'CONF';
 	channel "orders" { durable = true  keep_messages = 100000000  keep_bytes = "60G" }
 	channel "kept" { durable = true  keep_messages = 100000000  keep_bytes = "60G" }
 	channel "source" { }
 	route "all" { from = "source" to = "kept" }
 	CONF
+my $base = Liminal::Daemon->prepare(name => 'base');
 
 my %PUBLISHERS = (
 	plain1 => { channel => 'orders' }, plain2 => { channel => 'orders', size => 3000, window => 16 },
@@ -147,7 +148,7 @@ sub verify ($channel, $what) {
 my @names = sort keys %PUBLISHERS;
 my %n_rounds;
 for my $round (1 .. $ROUNDS) {
-	my $d = Liminal::Daemon->start(name => "round $round", dir => $base->dir);
+	my $d = Liminal::Daemon->start(name => "round $round", dir => $base->dir, conf => $CONF);
 	$d->allow_log(qr/killed by signal|keeper|store|conn=/);
 	look($d, $_, $head{$_} + 1, "round $round") for sort keys %head;
 	go_on($d, $_) for @names;
@@ -187,7 +188,7 @@ for my $round (1 .. $ROUNDS) {
 }
 note "acknowledged: $n_acked, " . join ', ', map { "$_ killed: $n_rounds{$_} times" } sort keys %n_rounds;
 
-my $d = Liminal::Daemon->start(name => 'last', dir => $base->dir);
+my $d = Liminal::Daemon->start(name => 'last', dir => $base->dir, conf => $CONF);
 # Those with keys are tried until they are acknowledged.
 if (!@faults) {
 	my $keyed = $PUBLISHERS{keyed};

@@ -191,6 +191,17 @@ sub hang_up ($self) {
 # the frames and the transcript.
 sub gather ($self, $deliver, $ack = sub { }) {
 	$self->{gathers} = [$deliver, $ack];
+	# What came with the last answer.
+	my @frames = splice @{ $self->{frames} };
+	for my $frame (@frames) {
+		if ($frame->{type} eq 'Deliver') {
+			$deliver->(@$frame{qw(stream sequence payload flags)});
+		} elsif ($frame->{type} eq 'PublishAck') {
+			$ack->(@$frame{qw(stream message_id flags)});
+		} else {
+			push @{ $self->{frames} }, $frame;
+		}
+	}
 	return $self;
 }
 
