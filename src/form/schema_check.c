@@ -4,8 +4,8 @@
  * Payloads come from peers: how deep schemas are applied inside each other and how much is done for one
  * payload are bounded here and end the whole check, whatever alternatives were being tried.
  *
- * unevaluatedItems and unevaluatedProperties need to know what the other keywords of their schema have looked
- * at. That is only recorded below a node that has one of them: SEEN is NULL elsewhere.
+ * unevaluatedItems and unevaluatedProperties need to know what the other keywords of their schema
+ * have looked at. That is only recorded below a node that has one of them: SEEN is NULL elsewhere.
  */
 #include <stdlib.h>
 #include <string.h>

@@ -11,7 +11,8 @@ struct hashed { uint64_t hash; size_t index; };
 static enum schema_verdict
 twins(struct schema_check *c, const struct schema_path *path, size_t i, size_t j)
 {
-	return schema_no(c, path, "uniqueItems", "items %zu and %zu are equal", i < j ? i : j, i < j ? j : i);
+	return schema_no(c, path, "uniqueItems", "items %zu and %zu are equal", i < j ? i : j,
+	    i < j ? j : i);
 }
 
 static enum schema_verdict
@@ -36,8 +37,8 @@ compare_hashes(const void *one, const void *other)
 	return a->index < b->index ? -1 : a->index > b->index;
 }
 
-/* Only those with the same hash can be equal. Somebody may have chosen items so that they all have it: each
- * comparison is work. */
+/* Only those with the same hash can be equal. Somebody may have chosen items so that they all have
+ * it: each comparison is work. */
 static enum schema_verdict
 check_sorted(struct schema_check *c, const json_t *value, const struct hashed *items,
     const struct schema_path *path)

@@ -161,7 +161,8 @@ schema_check_object(struct schema_check *c, const struct schema_object *object, 
 		return schema_no(c, path, "minProperties", "fewer than %zu members", object->size.min);
 	if (n > object->size.max)
 		return schema_no(c, path, "maxProperties", "more than %zu members", object->size.max);
-	if (object->n_members > 0 || object->n_rules > 0 || object->additional != NULL || object->names != NULL)
+	if (object->n_members > 0 || object->n_rules > 0 || object->additional != NULL ||
+	    object->names != NULL)
 		verdict = check_members(&o, value);
 	for (size_t i = 0; i < object->n_dependencies && verdict == SCHEMA_OK; i++)
 		verdict = check_dependency(&o, &object->dependencies[i], value);

@@ -129,7 +129,7 @@ struct schema_anchor {
 	const char *name;
 	json_t *json;
 	bool is_dynamic;
-	const struct schema_node *node;		/* of a dynamic one that may be looked for, else NULL */
+	const struct schema_node *node;		/* of a dynamic one that is looked for, or NULL */
 	struct schema_anchor *next;
 };
 
@@ -175,8 +175,9 @@ struct schema_path {
 #define SCHEMA_TEXT_PATH	130
 #define SCHEMA_TEXT_QUOTE	56
 
-/* PATH as a JSON pointer, or WHOLE when there are no steps; the front is cut off if it is too long. */
-void	schema_path_text(const struct schema_path *path, const char *whole, char out[SCHEMA_TEXT_PATH]);
+/* PATH as a JSON pointer, or WHOLE when there are no steps; its front is cut off if it is too long. */
+void	schema_path_text(const struct schema_path *path, const char *whole,
+	    char out[SCHEMA_TEXT_PATH]);
 /* TEXT, valid UTF-8, without control characters; cut off if it is too long. */
 const char *schema_quote(const char *text, size_t len, char out[SCHEMA_TEXT_QUOTE]);
 /* Cut TEXT at the last whole character before SIZE - 1 bytes if the rest did not fit. */
@@ -185,8 +186,9 @@ void	schema_clip(char *text, size_t size);
 /* ---- URIs ---- */
 
 /*
- * Resolve REF against BASE (RFC 3986, 5.2). *URI is without fragment, to be freed; *FRAGMENT points behind it in
- * the same allocation, percent-decoded; "" without one. 0, ERR_INVALID (a bad escape), ERR_NOMEM.
+ * Resolve REF against BASE (RFC 3986, 5.2). *URI is without fragment, to be freed; *FRAGMENT points
+ * behind it in the same allocation, percent-decoded; "" without one. 0, ERR_INVALID (a bad escape),
+ * ERR_NOMEM.
  */
 int	schema_uri_resolve(const char *base, const char *ref, char **uri, char **fragment);
 
@@ -259,7 +261,7 @@ struct schema_compiler {
 	struct err *err;
 };
 
-/* The reason why the schema JSON, an object, cannot be compiled: KEYWORD may be NULL. Returns ERR_INVALID. */
+/* Why the schema JSON cannot be compiled; KEYWORD may be NULL. Returns ERR_INVALID. */
 int	schema_compile_error(const struct schema_compiler *c, const json_t *json, const char *keyword,
 	    const char *fmt, ...) __attribute__((format(printf, 4, 5)));
 int	schema_compile_nomem(const struct schema_compiler *c);
@@ -274,8 +276,8 @@ int	schema_index_all(struct schema_compiler *c, struct schema_resource **root);
 int	schema_index_vocabularies(struct schema_compiler *c, struct schema_resource *resource);
 
 /* The node of the schema JSON, which stands below KEYWORD of the schema FROM. */
-int	schema_compile_node(struct schema_compiler *c, const struct schema_site *from, const char *keyword,
-	    json_t *json, const struct schema_node **node);
+int	schema_compile_node(struct schema_compiler *c, const struct schema_site *from,
+	    const char *keyword, json_t *json, const struct schema_node **node);
 
 /* Have a reference followed when everything around it is compiled; *TARGET is written then. */
 int	schema_ref_add(const struct schema_site *from, const char *keyword, const char *text,
@@ -328,7 +330,7 @@ struct schema_scope { const struct schema_scope *up; const struct schema_resourc
 struct schema_check {
 	const struct schema *schema;
 	struct err *err;
-	unsigned quiet;				/* in alternatives: a mismatch is not the verdict yet */
+	unsigned quiet;				/* in alternatives: no mismatch is final */
 	unsigned depth;
 	uint64_t work;				/* what is left of it */
 	const struct schema_scope *scope;	/* used if the schema is dynamic */
@@ -356,9 +358,10 @@ schema_seen_has(const struct schema_seen *seen, size_t i)
 	return seen->is_all || (seen->bits[i / 64] >> (i % 64) & 1) != 0;
 }
 
-/* Does VALUE, which is at PATH, conform to NODE? If SEEN is given and it does, what was evaluated is added there. */
-enum schema_verdict schema_check(struct schema_check *c, const struct schema_node *node, json_t *value,
-	    const struct schema_path *path, struct schema_seen *seen);
+/* Does VALUE, which is at PATH, conform to NODE? If so and SEEN is given, what was evaluated is
+ * added there. */
+enum schema_verdict schema_check(struct schema_check *c, const struct schema_node *node,
+	    json_t *value, const struct schema_path *path, struct schema_seen *seen);
 /* The same without a word when it does not; SEEN is left alone then. */
 enum schema_verdict schema_check_quietly(struct schema_check *c, const struct schema_node *node,
 	    json_t *value, const struct schema_path *path, struct schema_seen *seen);

@@ -1,10 +1,10 @@
 /*
  * schema_pattern: patterns compiled and matched. The only file that sees PCRE2.
  *
- * PCRE2 backtracks: a few dozen characters can keep some patterns busy for years. Its own limit counts
- * anew at each character where a match may start, and counts nothing while it runs along a repeated one. So every
- * pattern is compiled with a callout before each of its items; the callout takes what the matcher has done since the
- * last one from the work that the whole payload is allowed.
+ * PCRE2 backtracks: a few dozen characters can keep some patterns busy for years. Its own limit
+ * counts anew at each character where a match may start, and counts nothing while it runs along a
+ * repeated one. So every pattern is compiled with a callout before each of its items; the callout
+ * takes what the matcher has done since the last one from the work that the payload is allowed.
  */
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include <pcre2.h>

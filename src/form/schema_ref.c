@@ -1,9 +1,9 @@
 /*
  * schema_ref: references followed to nodes.
  *
- * A reference names a resource by its URI and a schema in it by a JSON pointer or an anchor. It has to lead to a
- * schema that is known when compiling. Only a $dynamicRef to a $dynamicAnchor is decided again for each
- * value: all that it might lead to is compiled here too.
+ * A reference names a resource by its URI and a schema in it by a JSON pointer or an anchor. It has
+ * to lead to a schema that is known when compiling. Only a $dynamicRef to a $dynamicAnchor is decided
+ * again for each value: all that it might lead to is compiled here too.
  */
 #include <stdlib.h>
 #include <string.h>

@@ -1,10 +1,13 @@
 /*
  * schema_regex: ECMAScript's regular expressions, which JSON Schema uses, written as PCRE2's.
  *
- * The two look alike and differ in the details: what only PCRE2 knows is refused (its verbs, \A, \Q,
- * inline options, possessive quantifiers), what it reads differently is rewritten (\s, \v, ".", "[" in a class,
- * \uHHHH, long names of properties). Where ECMAScript with its flag "u" is stricter than without, needless
- * backslashes and lone braces pass, as most writers of schemas expect.
+ * The two look alike and differ in the details: what only PCRE2 knows is refused (its verbs, \A,
+ * \Q, inline options, possessive quantifiers), what it reads differently is rewritten (\s, \v, ".",
+ * "[" in a class, \uHHHH, long names of properties). Where ECMAScript with its flag "u" is stricter
+ * than without, needless backslashes and lone braces pass, as most writers of schemas expect.
+ *
+ * Three differences stay: \S inside a class takes the spaces beyond ASCII for none; a lookbehind has
+ * to have a fixed length; a group keeps what it matched when it is repeated without matching.
  */
 #include <stdarg.h>
 #include <stdio.h>
@@ -93,7 +96,8 @@ translate_unicode(struct regex *r)
 	if (code >= 0xd800 && code < 0xdc00 && left(r) >= 6 && memcmp(r->in, "\\u", 2) == 0) {
 		r->in += 2;
 		low = read_hex(r, 4);
-		code = low >= 0xdc00 && low < 0xe000 ? 0x10000 + (code - 0xd800) * 0x400 + low - 0xdc00 : -1;
+		code = low < 0xdc00 || low > 0xdfff ? -1 :
+		    0x10000 + (code - 0xd800) * 0x400 + low - 0xdc00;
 	}
 	if (code < 0 || code > 0x10ffff || (code >= 0xd800 && code < 0xe000))
 		return refuse(r, "\\u without a character");
@@ -134,6 +138,8 @@ translate_property(struct regex *r, char kind)
 {
 	static const char *const scripts[][2] = { { "Script", "sc:" }, { "sc", "sc:" },
 	    { "Script_Extensions", "scx:" }, { "scx", "scx:" } };
+	static const char allowed[] =
+	    "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_=";
 	char name[64] = "", *value;
 	size_t n = 0;
 
@@ -143,8 +149,7 @@ translate_property(struct regex *r, char kind)
 		return refuse(r, "\\%c without a property in braces", kind);
 	memcpy(name, r->in + 1, n - 1);
 	r->in += n + 1;
-	if (name[strspn(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_=")] != '\0' ||
-	    strlen(name) != n - 1)
+	if (strlen(name) != n - 1 || strspn(name, allowed) != n - 1)
 		return refuse(r, "\\%c with a name that is none", kind);
 	if ((value = strchr(name, '=')) == NULL) {
 		r->out += sprintf(r->out, "\\%c{%s}", kind, short_category(name));

@@ -1,6 +1,6 @@
 /*
- * fuzz schema: a schema, a zero byte, a payload. Every verdict is fine; it must be the same for whoever asks
- * again, and the reason must be fit to be sent to a peer.
+ * fuzz schema: a schema, a zero byte, a payload. Every verdict is fine; it must be the same for
+ * whoever asks again, and the reason must be fit to be sent to a peer.
  */
 #include <jansson.h>
 #include <stdint.h>

@@ -282,6 +282,7 @@ Test(schema, a_reference_that_leads_nowhere_is_a_mistake)
 		    "the schema: $ref: there is no schema at #/allOf/01" },
 		{ "{\"$ref\":1}", "the schema: $ref: not a string, or with NUL" },
 		{ "{\"$ref\":\"#/%zz\"}", "the schema: $ref: not a URI reference" },
+		{ "{\"$ref\":\"#/%00\"}", "the schema: $ref: not a URI reference" },
 		{ "{\"$dynamicRef\":\"#x\"}", "the schema: $dynamicRef: there is no schema at #x" },
 		{ "{\"$ref\":\"#\"}", "the schema: it leads back to itself without going into the payload" },
 		{ "{\"items\":{\"anyOf\":[{\"$ref\":\"#/items\"}]}}",
@@ -415,6 +416,8 @@ Test(schema, patterns_cannot_be_kept_busy)
 	assert_refused_in_time("{\"pattern\":\"^(a+)+$\"}", repeated("\"", "a", 60, "!\""), busy);
 	assert_refused_in_time("{\"pattern\":\"\\\\s+$\"}", repeated("\"", " ", 1000000, "x\""), busy);
 	assert_refused_in_time("{\"pattern\":\"(?=.*b)\"}", repeated("\"", "a", 1000000, "\""), busy);
+	/* Few steps, each of them long. */
+	assert_refused_in_time("{\"pattern\":\"[a-z]+[0-9]\"}", repeated("\"", "a", 1000000, "\""), busy);
 	/* Items that fail before PCRE2 says anything. */
 	assert_refused_in_time("{\"pattern\":\"[a-z]{9}[a-z]{20000}|B\"}",
 	    repeated("\"", "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", 300, "\""), busy);
@@ -532,19 +535,33 @@ Test(schema, the_reason_is_bounded_and_clean)
 		}
 }
 
+/* A deep path and two long names: more than there is room for. */
 Test(schema, the_reason_is_cut_where_characters_end)
 {
-	char *name, *schema;
+	char *key = repeated("", "\u20ac", 40, ""), *deep = repeated("", "[", 100, ""), *name, *rule, *value;
 	struct err err;
 	const char *text;
 
-	for (size_t n = 1; n < 120; n++) {
-		name = repeated("", "\u20ac", n, "");
-		schema = repeated("{\"dependentRequired\":{\"card\":[\"", name, 1, "\"]}}");
-		text = judge(schema, "{\"card\":1}", &err);
-		cr_assert(is_utf8(text), "%s", text);
-		cr_assert(eq(int, strstr(text, "…") != NULL, n > 18), "%zu: %s", n, text);
+	value = repeated(deep, "{\"", 1, key);
+	free(deep);
+	deep = repeated(value, "\":1}", 1, "");
+	free(value);
+	value = repeated(deep, "]", 100, "");
+	for (size_t n = 1; n < 60; n++) {
+		name = repeated(key, "\":[\"", 1, "");
+		rule = repeated("{\"items\":{\"$ref\":\"#\"},\"dependentRequired\":{\"", name, 1, "");
 		free(name);
-		free(schema);
+		name = repeated(rule, "a", n, "\"]}}");
+		text = judge(name, value, &err);
+		cr_assert(is_utf8(text), "%s", text);
+		cr_assert(lt(sz, strlen(text), sizeof(err.text)));
+		cr_assert(zero(int, strcmp(text + strlen(text) - strlen("…"), "…")), "%zu: %s", n, text);
+		if (n > 30)
+			cr_assert(lt(sz, sizeof(err.text) - 8, strlen(text)), "%zu: %s", n, text);
+		free(name);
+		free(rule);
 	}
+	free(key);
+	free(deep);
+	free(value);
 }
