@@ -128,7 +128,9 @@ schema_parse(const void *text, size_t len, struct err *err)
 		rc = parse_large(text, len, &json, &error);
 	if (json != NULL)
 		return json;
-	if (rc == ERR_NOMEM || json_error_code(&error) == json_error_out_of_memory)
+	/* Most often jansson says nothing at all when it runs out of memory. */
+	if (rc == ERR_NOMEM || error.text[0] == '\0' ||
+	    json_error_code(&error) == json_error_out_of_memory)
 		err_set(err, ERR_NOMEM, "out of memory while reading JSON");
 	else
 		err_set(err, ERR_INVALID, "not JSON: line %d, column %d: %s", error.line, error.column,
