@@ -10,6 +10,7 @@ use Liminal::Wire;
 
 my %FILES = (files => { 'number.json' => '{"type":"number"}' });
 my $CONF = <<~'CONF';
+	drain_timeout = "300ms"
 	channel "fast" { }
 	channel "kept" { durable = true }
 	channel "fast2" { }

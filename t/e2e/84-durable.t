@@ -9,6 +9,7 @@ use Liminal::Flow;
 use Liminal::Wire;
 
 my $CONF = <<~'CONF';
+	drain_timeout = "300ms"
 	channel "orders" { durable = true }
 	channel "fast" { }
 	channel "audit" { durable = true }
@@ -153,7 +154,7 @@ sub replay ($d, $channel, $name, $head, $last = undef) {
 
 {
 	note '-- shut down with publishes under way';
-	my $d = Liminal::Daemon->start(name => 'leaving', conf => "drain_timeout = \"500ms\"\n$CONF");
+	my $d = Liminal::Daemon->start(name => 'leaving', conf => $CONF);
 	my $c = $d->client(name => 'p');
 	my $p = flow_publisher($c, 'orders', n => 1_000_000, size => 100);
 	my $signalled;

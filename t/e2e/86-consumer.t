@@ -13,6 +13,7 @@ use Liminal::Wire;
 my $SCHEMA = '{"type":"string"}';
 my %FILES = (files => { 'schema.json' => $SCHEMA });
 my $CONF = <<~'CONF';
+	drain_timeout = "300ms"
 	channel "orders" { durable = true  redelivery_delay = "400ms" }
 	channel "other" { durable = true }
 	channel "many" { durable = true }

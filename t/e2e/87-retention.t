@@ -9,6 +9,7 @@ use Liminal::Flow;
 use Liminal::Wire;
 
 my $CONF = <<~'CONF';
+	drain_timeout = "300ms"
 	channel "count" { durable = true  keep_messages = 10 }
 	channel "bytes" { durable = true  keep_bytes = "100K" }
 	channel "young" { durable = true  keep_age = "3s" }
