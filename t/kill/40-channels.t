@@ -2,17 +2,20 @@
 # was acknowledged, and none of it is lost, doubled or changed, and nothing is there that nobody published;
 # with an idempotency key a message is there exactly once, however often it had to be published. (G3, G5)
 #
-# LIMINAL_ROUNDS: how many times (default 12). LIMINAL_SEED: repeats a choice of moments.
+# LIMINAL_ROUNDS: how many times (default 30). LIMINAL_SEED: repeats a choice of moments.
 use v5.36;
 use FindBin;
 use lib "$FindBin::Bin/../tools";
+use POSIX ();
 use Test::More;
+use Time::HiRes 'sleep';
 use Liminal;
 use Liminal::Flow;
 use Liminal::Wire;
 
-my $ROUNDS = $ENV{LIMINAL_ROUNDS} || 12;
+my $ROUNDS = $ENV{LIMINAL_ROUNDS} || 30;
 my $SEED = $ENV{LIMINAL_SEED} || time;
+my $LONGEST = $ENV{LIMINAL_SANITIZED} ? 0.5 : 0.15;	# seconds between two strikes
 note "LIMINAL_ROUNDS=$ROUNDS LIMINAL_SEED=$SEED";
 srand $SEED;
 
@@ -153,25 +156,30 @@ for my $round (1 .. $ROUNDS) {
 	look($d, $_, $head{$_} + 1, "round $round") for sort keys %head;
 	go_on($d, $_) for @names;
 	my $consumer = consume($d, 'orders', 'away', $round == 1 ? (start => START_OLDEST) : ());
-	my $goal = $n_acked + ($round % 4 == 0 ? 0 : int rand 4000);
 	my $kind = $round % 3 ? 'all' : 'store';
 	$n_rounds{$kind}++;
-	if ($kind eq 'store') {
-		# The store process only, perhaps twice; everybody goes on, and gets all answers.
-		for (0 .. rand 2) {
-			play(sub { $n_acked >= $goal }, [$consumer], @names) or fault("round $round: stuck");
-			my $store = $d->service_pid('store');
-			kill 'KILL', $store if $store;
-			$goal = $n_acked + 1000;
-			play(sub { $n_acked >= $goal }, [$consumer], @names) or fault("round $round: stuck after the store's end");
+	# Somebody else strikes, so that it can be in the middle of anything.
+	my $killer = fork // die "fork: $!";
+	if (!$killer) {
+		for (0 .. ($kind eq 'store' ? rand 3 : 0)) {
+			sleep rand $LONGEST;
+			kill 'KILL', $kind eq 'all' ? ($d->pid, map { $_->{pid} } $d->processes) : ($d->service_pid('store') // ());
 		}
+		POSIX::_exit(0);
+	}
+	if ($kind eq 'store') {
+		# Everybody goes on, and gets all answers.
+		play(sub { waitpid($killer, POSIX::WNOHANG) == $killer }, [$consumer], @names) or fault("round $round: stuck");
+		my $goal = $n_acked + 1000;
+		play(sub { $n_acked >= $goal }, [$consumer], @names) or fault("round $round: stuck after the store's end");
 		my $all = Liminal::Client::pump([$consumer->{client}, map { $PUBLISHERS{$_}{client} } @names], sub {
 			$consumer->{flush}->();
 			return !grep { @{ $PUBLISHERS{$_}{waiting} } } @names;
 		});
 		fault("round $round: not all were answered") if !$all;
 	} else {
-		play(sub { $n_acked >= $goal }, [$consumer], @names) or fault("round $round: stuck");
+		play(sub { !grep { $PUBLISHERS{$_}{client}->is_open } @names }, [$consumer], @names) or fault("round $round: stuck");
+		waitpid $killer, 0;
 	}
 	kill 'KILL', $d->pid, map { $_->{pid} } $d->processes;
 	$d->kill9;
