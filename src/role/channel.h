@@ -53,10 +53,11 @@ channel_bound(const struct conf_channel *channel)
 RB_PROTOTYPE(subscription_tree, subscription, link, subscription_compare)
 
 /* channel.c */
-void	channel_error(struct connection *c, uint8_t type, uint32_t stream, uint16_t reason,
-	    const void *text, size_t len);
-void	channel_not_configured(struct connection *c, uint8_t type, uint32_t stream,
-	    const struct frame_view *name);
+/* Append a SubscribeError or PublishError to OUT. */
+void	channel_error(struct connection *c, struct buf *out, uint8_t type, uint32_t stream,
+	    uint16_t reason, const void *text, size_t len);
+/* "channel 'NAME' is not configured" to TEXT. 0 or ERR_NOMEM. */
+int	channel_not_configured_text(struct buf *text, const struct frame_view *name);
 uint32_t channel_number(const struct connection *c, const struct conf_channel *channel);
 
 /* subscription.c */

@@ -279,6 +279,8 @@ connection_next_deadline(struct connection *c)
 		next = tap_next_deadline(c);
 	if (consumer_next_deadline(c) < next)
 		next = consumer_next_deadline(c);
+	if (deliver_next_deadline(c) < next)
+		next = deliver_next_deadline(c);
 	return next;
 }
 
@@ -311,6 +313,7 @@ connection_tick(struct connection *c)
 	registration_expire(c, now);
 	tap_expire(c, now);
 	consumer_tick(c, now);
+	deliver_tick(c, now);
 	turn_apply(c);
 }
 

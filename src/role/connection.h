@@ -491,6 +491,8 @@ void	deliver(struct connection *c);		/* what there is, as far as one turn goes *
 int	deliver_has_news(struct connection *c);	/* 1: it would do something now */
 int	deliver_is_blocked(const struct connection *c);	/* 1: it waits for the socket */
 void	deliver_unblock(struct connection *c);
+int64_t	deliver_next_deadline(const struct connection *c);
+void	deliver_tick(struct connection *c, int64_t now_ns);
 
 /* tap.c: a connection's publishes on their way past the notifier */
 #define TAP_REQUEST	(UINT64_C(1) << 63)	/* marks their numbers in INBOX_NOTIFIED */

@@ -45,7 +45,8 @@ struct deliverer {
 	uint8_t small[DELIVER_WRITE_BYTES + DELIVER_SMALL];
 
 	uint64_t looked;		/* number of the state's transaction that was delivered from */
-	int is_behind;			/* there is more to deliver than one turn does */
+	int64_t expires_ns;		/* monotonic: while the socket is full, when something becomes too old */
+	int is_behind;			/* there is more to deliver, as soon as it goes */
 	int is_blocked;			/* the socket takes no more */
 	uint64_t turn;			/* id of the subscription that comes first next */
 	struct channels_row row;	/* of the channel that was looked at last */
@@ -66,9 +67,12 @@ struct delivery {
 static struct deliverer *
 deliver_deliverer(struct connection *c)
 {
-	if (c->deliverer == NULL &&
-	    (c->deliverer = calloc(1, sizeof *c->deliverer)) == NULL)
+	if (c->deliverer != NULL)
+		return c->deliverer;
+	if ((c->deliverer = calloc(1, sizeof *c->deliverer)) == NULL)
 		connection_end(c, ROLE_EXIT_SYSTEM, "out of memory for deliveries");
+	else
+		c->deliverer->expires_ns = INT64_MAX;
 	return c->deliverer;
 }
 
@@ -373,7 +377,7 @@ deliver_one(struct connection *c, struct deliverer *d, struct subscription *s, s
 		}
 		rc = deliver_skip(c, d, s, log, &bound, now);
 	}
-	if (!d->is_blocked && run.left == 0)
+	if (run.left == 0 || (d->is_blocked && deliver_next(s, clock_now_ns(), &what)))
 		d->is_behind = 1;
 	return rc;
 }
@@ -388,6 +392,21 @@ deliver_look(struct deliverer *d, struct state_txn *txn, struct subscription *s)
 	d->has_row = rc == 0;
 	d->row_number = s->number;
 	s->head = d->row.mark.head;
+	return rc;
+}
+
+/* Where the log of S lies; *STORE is opened when it is there. */
+static int
+deliver_log(struct connection *c, const struct deliverer *d, const struct subscription *s,
+    struct state_txn *txn, struct state_txn **store, struct log *log)
+{
+	int rc = 0;
+
+	if (s->channel->durable && *store == NULL)
+		rc = state_begin_read(c->store, store);
+	log->txn = s->channel->durable ? *store : txn;
+	log->table = s->channel->durable ? STORE_MESSAGES : STATE_MESSAGES;
+	log->channel = s->channel->durable ? d->row.store_number : s->number;
 	return rc;
 }
 
@@ -411,14 +430,10 @@ deliver_all(struct connection *c, struct deliverer *d, struct state_txn *txn)
 		if (rc == 0 && s->is_live && deliver_next(s, clock_now_ns(), &what)) {
 			if (d->is_blocked) {
 				d->turn = s->id;
+				d->is_behind = 1;
 				break;
 			}
-			if (s->channel->durable && store == NULL)
-				rc = state_begin_read(c->store, &store);
-			log.txn = s->channel->durable ? store : txn;
-			log.table = s->channel->durable ? STORE_MESSAGES : STATE_MESSAGES;
-			log.channel = s->channel->durable ? d->row.store_number : s->number;
-			if (rc == 0)
+			if ((rc = deliver_log(c, d, s, txn, &store, &log)) == 0)
 				rc = deliver_one(c, d, s, &log);
 		}
 		s = subscription_after(c, s);
@@ -430,21 +445,72 @@ deliver_all(struct connection *c, struct deliverer *d, struct state_txn *txn)
 	return rc;
 }
 
-/* What this connection has read of the ephemeral channels' transactions. */
-static void
-deliver_tell(struct connection *c, struct deliverer *d, uint64_t number)
+/* Is what S waits to write still kept? When not, it is shed. */
+static int
+deliver_judge_one(struct connection *c, struct deliverer *d, struct subscription *s,
+    const struct log *log)
+{
+	const struct log_bound bound = channel_bound(s->channel);
+	int64_t now = clock_realtime_ns(), left;
+	struct log_reader reader;
+	int rc, is_kept = 0;
+
+	rc = log_open(&reader, log, s->next);
+	if (rc == 0) {
+		if ((rc = log_next(&reader)) == 0)
+			is_kept = log_is_kept(&reader.entry, &d->row.mark, &bound, now);
+		log_close(&reader);
+	}
+	if (rc != 0 && rc != ERR_NOTFOUND)
+		return rc;
+	if (!is_kept) {
+		deliver_shed(c, s);
+	} else if (bound.age_ns != 0) {
+		left = reader.entry.time_ns + bound.age_ns - now + CLOCK_MS;
+		if (clock_now_ns() + left < d->expires_ns)
+			d->expires_ns = clock_now_ns() + left;
+	}
+	return 0;
+}
+
+/* While the socket takes nothing: who has fallen behind the bound of a channel? */
+static int
+deliver_judge(struct connection *c, struct deliverer *d, struct state_txn *txn)
 {
 	struct subscription *s;
-	uint64_t consumed = number;
+	struct state_txn *store = NULL;
+	struct log log;
+	int rc = 0;
+
+	d->has_row = 0;
+	d->expires_ns = INT64_MAX;
+	RB_FOREACH(s, subscription_tree, &c->subscriptions) {
+		if (!s->is_live || s->consumer != NULL)
+			continue;
+		if ((rc = deliver_look(d, txn, s)) == 0 && s->next > s->head)
+			continue;
+		if (rc == 0)
+			rc = deliver_log(c, d, s, txn, &store, &log);
+		if (rc == 0)
+			rc = deliver_judge_one(c, d, s, &log);
+		if (rc != 0)
+			break;
+	}
+	if (store != NULL)
+		state_abort(store);
+	return rc;
+}
+
+/* What this connection has read of the ephemeral channels' transactions: all, or nothing is said. */
+static void
+deliver_tell(struct connection *c, const struct deliverer *d)
+{
+	struct subscription *s;
 
 	RB_FOREACH(s, subscription_tree, &c->subscriptions)
-		if (!s->is_over && !s->channel->durable && s->is_live && s->next <= s->head) {
-			consumed = 0;
-			break;
-		}
-	(void)d;
-	if (consumed != 0)
-		atomic_store_explicit(&c->mine->consumed, consumed, memory_order_release);
+		if (!s->channel->durable && s->is_live && s->next <= s->head)
+			return;
+	atomic_store_explicit(&c->mine->consumed, d->looked, memory_order_release);
 }
 
 static void
@@ -458,13 +524,20 @@ deliver_end_shed(struct connection *c)
 	turn_apply(c);
 }
 
+/* Only what was written before it, or the bound of a channel, can change anything now. */
+static int
+deliver_is_stuck(const struct connection *c)
+{
+	return c->deliverer->is_blocked || buf_len(&c->out) > 0;
+}
+
 int
 deliver_has_news(struct connection *c)
 {
 	const struct deliverer *d = c->deliverer;
 
-	return c->n_subscriptions > 0 && d != NULL && !d->is_blocked && buf_len(&c->out) == 0 &&
-	    (d->is_behind || d->looked != state_last_number(c->state));
+	return c->n_subscriptions > 0 && d != NULL &&
+	    (d->looked != state_last_number(c->state) || (d->is_behind && !deliver_is_stuck(c)));
 }
 
 int
@@ -478,6 +551,21 @@ deliver_unblock(struct connection *c)
 {
 	if (c->deliverer != NULL)
 		c->deliverer->is_blocked = 0;
+}
+
+int64_t
+deliver_next_deadline(const struct connection *c)
+{
+	return c->deliverer != NULL ? c->deliverer->expires_ns : INT64_MAX;
+}
+
+void
+deliver_tick(struct connection *c, int64_t now_ns)
+{
+	if (now_ns < deliver_next_deadline(c))
+		return;
+	c->deliverer->expires_ns = INT64_MAX;
+	c->deliverer->looked = 0;
 }
 
 void
@@ -494,7 +582,12 @@ deliver(struct connection *c)
 		return;		/* readers come and go */
 	if (rc == 0) {
 		d->looked = state_txn_number(txn);
-		rc = deliver_all(c, d, txn);
+		if (!deliver_is_stuck(c))
+			rc = deliver_all(c, d, txn);
+		if (rc == 0 && deliver_is_stuck(c)) {
+			d->is_behind = 1;	/* perhaps; it will be seen */
+			rc = deliver_judge(c, d, txn);
+		}
 		state_abort(txn);
 	}
 	if (rc != 0) {
@@ -507,6 +600,6 @@ deliver(struct connection *c)
 		is_any_shed |= s->is_shed;
 	if (is_any_shed)
 		deliver_end_shed(c);
-	if (!d->is_blocked && !d->is_behind)
-		deliver_tell(c, d, d->looked);
+	if (!d->is_behind)
+		deliver_tell(c, d);
 }

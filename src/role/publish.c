@@ -5,6 +5,10 @@
  * Channels that are durable, or whose rules lead to durable ones, go through the store process:
  * the turn's messages for them are one entry in its inbox, and its answer acknowledges them.
  * Until then no more than PUBLISH_WAITING bytes of them are read from the client.
+ *
+ * On one stream, answers come in the order of the publishes, because nothing else in them says which one
+ * is meant: what could be answered at once waits behind what the store has yet to answer there. Other
+ * streams do not wait for the disk.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -50,9 +54,13 @@ struct publish_batch {
 	TAILQ_ENTRY(publish_batch) link;
 	uint64_t number;
 	size_t bytes;
+	struct buf behind;			/* answers to what came behind it on its streams */
+	uint64_t may_have;			/* a bit for each of its streams; several share one */
 	uint32_t n;
 	uint32_t streams[];
 };
+
+TAILQ_HEAD(publish_queue, publish_batch);
 
 struct publisher {
 	/* The turn's, for the state. Views into the input. */
@@ -67,9 +75,10 @@ struct publisher {
 	struct buf body;
 	struct buf streams;			/* uint32_t each */
 
-	TAILQ_HEAD(, publish_batch) waiting;	/* oldest first */
+	struct publish_queue waiting;		/* oldest first */
 	uint64_t n_batches;
-	size_t waiting_bytes;
+	size_t waiting_bytes, behind_bytes;
+	int is_answering;			/* what the store has answered: it waits for nothing */
 };
 
 static struct publisher *
@@ -89,18 +98,62 @@ publish_publisher(struct connection *c)
 	return c->publisher = p;
 }
 
-static void
-publish_error(struct connection *c, uint32_t stream, const char *text, size_t len)
+static uint64_t
+publish_stream_bit(uint32_t stream)
 {
+	return UINT64_C(1) << stream % 64;
+}
+
+static int
+publish_has_stream(const struct publish_batch *batch, uint32_t stream)
+{
+	uint32_t i;
+
+	if (batch->may_have & publish_stream_bit(stream))
+		for (i = 0; i < batch->n; i++)
+			if (batch->streams[i] == stream)
+				return 1;
+	return 0;
+}
+
+/* Where the next answer on STREAM goes. */
+static struct buf *
+publish_out(struct connection *c, uint32_t stream)
+{
+	struct publisher *p = c->publisher;
+	struct publish_batch *batch;
+
+	if (p != NULL && !p->is_answering)
+		TAILQ_FOREACH_REVERSE(batch, &p->waiting, publish_queue, link)
+			if (publish_has_stream(batch, stream))
+				return &batch->behind;
+	return &c->out;
+}
+
+/* N bytes of an answer went to OUT. */
+static void
+publish_wrote(struct connection *c, const struct buf *out, size_t n)
+{
+	if (out != &c->out)
+		c->publisher->behind_bytes += n;
+}
+
+static void
+publish_error(struct connection *c, uint32_t stream, uint16_t reason, const char *text, size_t len)
+{
+	struct buf *out = publish_out(c, stream);
+	size_t before = buf_len(out);
+
 	board_count(c->mine, BOARD_PUBLISH_ERRORS, 1);
-	channel_error(c, FRAME_PUBLISH_ERROR, stream, FRAME_REASON_OTHER, text, len);
+	channel_error(c, out, FRAME_PUBLISH_ERROR, stream, reason, text, len);
+	publish_wrote(c, out, buf_len(out) - before);
 }
 
 void
 channel_publish_error(struct connection *c, uint32_t stream, const char *text)
 {
 	turn_apply(c);	/* answers keep the order of what they answer */
-	publish_error(c, stream, text, strlen(text));
+	publish_error(c, stream, FRAME_REASON_OTHER, text, strlen(text));
 }
 
 /* Noting. */
@@ -133,6 +186,8 @@ publish_note(struct connection *c, const struct conf_channel *channel, const str
 	struct publisher *p = c->publisher;
 	struct published *item;
 
+	if (!is_routed && buf_len(&p->streams) > 0)
+		turn_apply(c);		/* what the store gets comes before it */
 	if (p->n == p->size && publish_grow(p) != 0)
 		return ERR_NOMEM;
 	if (p->n == 0 && turn_add(c, INTENT_PUBLISH) == NULL)
@@ -162,7 +217,7 @@ publish_note_for_store(struct connection *c, const struct conf_channel *channel,
 	};
 	struct publisher *p = c->publisher;
 
-	if (!is_routed && buf_len(&p->body) >= PUBLISH_ENTRY)
+	if (!is_routed && (p->n > 0 || buf_len(&p->body) >= PUBLISH_ENTRY))
 		turn_apply(c);
 	if (buf_len(&p->streams) == 0 && turn_add(c, INTENT_APPEND) == NULL)
 		return ERR_NOMEM;
@@ -224,6 +279,19 @@ publish_size(const struct connection *c, const struct conf_channel *channel,
 	return bytes;
 }
 
+static void
+publish_not_configured(struct connection *c, uint32_t stream, const struct frame_view *name)
+{
+	struct buf text = { 0 };
+
+	if (channel_not_configured_text(&text, name) != 0)
+		connection_end(c, ROLE_EXIT_SYSTEM, "out of memory for an answer");
+	else
+		publish_error(c, stream, FRAME_REASON_CHANNEL_NOT_CONFIGURED,
+		    (const char *)buf_head(&text), buf_len(&text));
+	buf_free(&text);
+}
+
 static const struct conf_channel *
 publish_find(struct connection *c, struct publisher *p, const struct frame_view *name)
 {
@@ -252,8 +320,7 @@ channel_publish(struct connection *c, const struct frame *frame)
 		channel = publish_find(c, p, name);
 	if (channel == NULL) {
 		turn_apply(c);
-		board_count(c->mine, BOARD_PUBLISH_ERRORS, 1);
-		channel_not_configured(c, FRAME_PUBLISH_ERROR, frame->stream, name);
+		publish_not_configured(c, frame->stream, name);
 		return;
 	}
 	bytes = publish_size(c, channel, frame, &err);
@@ -493,7 +560,8 @@ publish_wake(struct connection *c)
 static void
 publish_acknowledge(struct connection *c, uint32_t stream, uint64_t id, int is_delivered)
 {
-	uint8_t *at = buf_reserve(&c->out, PUBLISH_ACK_SIZE);
+	struct buf *out = publish_out(c, stream);
+	uint8_t *at = buf_reserve(out, PUBLISH_ACK_SIZE);
 	const uint32_t len = __builtin_bswap32(8);
 
 	if (at == NULL) {
@@ -506,7 +574,8 @@ publish_acknowledge(struct connection *c, uint32_t stream, uint64_t id, int is_d
 	memcpy(at + 2, &stream, 4);
 	memcpy(at + 6, &len, 4);
 	state_key_put(at + FRAME_HEADER_SIZE, id);
-	buf_commit(&c->out, PUBLISH_ACK_SIZE);
+	buf_commit(out, PUBLISH_ACK_SIZE);
+	publish_wrote(c, out, PUBLISH_ACK_SIZE);
 	c->frames_out++;
 }
 
@@ -524,10 +593,11 @@ publish_answer(struct connection *c, uint32_t stream, unsigned outcome, uint64_t
 		publish_acknowledge(c, stream, (*id)++, outcome == PUBLICATION_DELIVERED);
 		break;
 	case PUBLICATION_KEYS_FULL:
-		publish_error(c, stream, PUBLISH_KEYS_TEXT, sizeof PUBLISH_KEYS_TEXT - 1);
+		publish_error(c, stream, FRAME_REASON_OTHER, PUBLISH_KEYS_TEXT,
+		    sizeof PUBLISH_KEYS_TEXT - 1);
 		break;
 	default:
-		publish_error(c, stream, text, len);
+		publish_error(c, stream, FRAME_REASON_OTHER, text, len);
 		break;
 	}
 }
@@ -577,26 +647,28 @@ publish_refuse_all(struct connection *c, const uint32_t *streams, size_t n, cons
 	size_t i;
 
 	for (i = 0; i < n; i++)
-		publish_error(c, streams[i], text, len);
+		publish_error(c, streams[i], FRAME_REASON_OTHER, text, len);
 }
 
 void
 publish_done_append(struct connection *c, struct intent *intent)
 {
 	struct publisher *p = c->publisher;
-	size_t n = buf_len(&p->streams) / sizeof(uint32_t);
+	size_t i, n = buf_len(&p->streams) / sizeof(uint32_t);
 	struct publish_batch *batch;
 
 	if (intent->result != 0) {
 		publish_refuse_all(c, (const uint32_t *)(void *)buf_head(&p->streams), n,
 		    intent->text, strlen(intent->text));
-	} else if ((batch = malloc(sizeof *batch + n * sizeof *batch->streams)) == NULL) {
+	} else if ((batch = calloc(1, sizeof *batch + n * sizeof *batch->streams)) == NULL) {
 		connection_end(c, ROLE_EXIT_SYSTEM, "out of memory for a publish");
 	} else {
 		batch->number = ++p->n_batches;
 		batch->bytes = buf_len(&p->body);
 		batch->n = (uint32_t)n;
 		memcpy(batch->streams, buf_head(&p->streams), n * sizeof *batch->streams);
+		for (i = 0; i < n; i++)
+			batch->may_have |= publish_stream_bit(batch->streams[i]);
 		TAILQ_INSERT_TAIL(&p->waiting, batch, link);
 		p->waiting_bytes += batch->bytes;
 	}
@@ -631,26 +703,34 @@ publish_appended_each(struct connection *c, const struct publish_batch *batch, c
 void
 publish_appended(struct connection *c, const struct inbox_entry *entry, const void *body)
 {
+	struct publish_batch *first = NULL;
 	struct publisher *p = c->publisher;
-	struct publish_batch *batch = NULL;
 
 	if (p != NULL)
-		TAILQ_FOREACH(batch, &p->waiting, link)
-			if (batch->number == entry->request)
-				break;
-	if (batch == NULL)
+		first = TAILQ_FIRST(&p->waiting);
+	/* The store answers in the order of its inbox. */
+	if (first == NULL || first->number != entry->request) {
+		connection_end(c, ROLE_EXIT_STATE, "an answer of the store that nobody waits for");
 		return;
-	TAILQ_REMOVE(&p->waiting, batch, link);
-	p->waiting_bytes -= batch->bytes;
+	}
+	TAILQ_REMOVE(&p->waiting, first, link);
+	p->is_answering = 1;
 	if (entry->code != 0)
-		publish_refuse_all(c, batch->streams, batch->n, body, entry->len);
+		publish_refuse_all(c, first->streams, first->n, body, entry->len);
 	else
-		publish_appended_each(c, batch, body, entry->len);
-	free(batch);
+		publish_appended_each(c, first, body, entry->len);
+	p->is_answering = 0;
+	if (buf_append(&c->out, buf_head(&first->behind), buf_len(&first->behind)) != 0)
+		connection_end(c, ROLE_EXIT_SYSTEM, "out of memory for the output");
+	p->waiting_bytes -= first->bytes;
+	p->behind_bytes -= buf_len(&first->behind);
+	buf_free(&first->behind);
+	free(first);
 }
 
 int
 publish_is_full(const struct connection *c)
 {
-	return c->publisher != NULL && c->publisher->waiting_bytes >= PUBLISH_WAITING;
+	return c->publisher != NULL &&
+	    c->publisher->waiting_bytes + c->publisher->behind_bytes >= PUBLISH_WAITING;
 }

@@ -62,7 +62,20 @@ subscription_free(struct connection *c, struct subscription *s)
 static void
 subscription_refuse(struct connection *c, uint32_t stream, uint16_t reason, const char *text)
 {
-	channel_error(c, FRAME_SUBSCRIBE_ERROR, stream, reason, text, strlen(text));
+	channel_error(c, &c->out, FRAME_SUBSCRIBE_ERROR, stream, reason, text, strlen(text));
+}
+
+static void
+subscription_not_configured(struct connection *c, uint32_t stream, const struct frame_view *name)
+{
+	struct buf text = { 0 };
+
+	if (channel_not_configured_text(&text, name) != 0)
+		connection_end(c, ROLE_EXIT_SYSTEM, "out of memory for an answer");
+	else
+		channel_error(c, &c->out, FRAME_SUBSCRIBE_ERROR, stream,
+		    FRAME_REASON_CHANNEL_NOT_CONFIGURED, buf_head(&text), buf_len(&text));
+	buf_free(&text);
 }
 
 static int
@@ -139,7 +152,7 @@ channel_subscribe_frame(struct connection *c, const struct frame *frame)
 	turn_apply(c);
 	channel = conf_channel_find(c->conf, name->data, name->len);
 	if (channel == NULL) {
-		channel_not_configured(c, FRAME_SUBSCRIBE_ERROR, frame->stream, name);
+		subscription_not_configured(c, frame->stream, name);
 		return;
 	}
 	if (!subscription_admit(c, frame, channel))
