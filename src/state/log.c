@@ -134,8 +134,6 @@ log_reserve(const struct log *log, uint64_t sequence, uint32_t piece, const stru
 static void
 log_advance(struct log_mark *mark, const struct log_row *row)
 {
-	if (mark->first > mark->head)	/* nothing was stored */
-		mark->first_bytes = mark->bytes;
 	mark->head += row->count;
 	mark->bytes += row->bytes;
 }

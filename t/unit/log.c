@@ -545,6 +545,7 @@ read_damaged(struct state_txn *txn, const struct log_mark *mark)
 	static volatile uint64_t sink;
 	uint64_t sequence;
 	int rc, n = 0;
+	size_t len;
 
 	for (sequence = 1; sequence <= mark->head; sequence++) {
 		if ((rc = log_open(&reader, &log, sequence)) != 0) {
@@ -554,8 +555,12 @@ read_damaged(struct state_txn *txn, const struct log_mark *mark)
 		while ((rc = log_next(&reader)) == 0 && n++ < 10000) {
 			cr_assert(ge(sz, reader.entry.here, LOG_HEAD_SIZE));
 			sink += hash_checksum(reader.entry.frame, reader.entry.here);
-			while ((rc = log_next_piece(&reader, &piece)) == 0)
+			len = reader.entry.here;
+			while ((rc = log_next_piece(&reader, &piece)) == 0) {
 				sink += hash_checksum(piece.data, piece.len);
+				len += piece.len;
+			}
+			cr_assert(le(sz, len, reader.entry.len), "never more than promised");
 			cr_assert(is_answer(rc));
 		}
 		cr_assert(is_answer(rc));
