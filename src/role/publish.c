@@ -484,7 +484,7 @@ publish_apply(struct connection *c, struct state_txn *txn, struct intent *intent
 	int rc;
 
 	intent->error = 0;
-	if (state_is_tight(txn) || !state_fits(txn, publish_turn_bytes(p)))
+	if (state_is_crowded(txn) || !state_fits(txn, publish_turn_bytes(p)))
 		return publish_apply_refusal(c, txn, intent);
 	if ((rc = publish_apply_keys(c, txn, now)) < 0)
 		return rc;
@@ -634,7 +634,7 @@ publish_apply_append(struct connection *c, struct state_txn *txn, struct intent 
 	};
 
 	(void)intent;
-	if (state_is_tight(txn))
+	if (state_is_crowded(txn))
 		return ERR_FULL;
 	return inbox_post(txn, INBOX_SERVICE(BOARD_STORE), BOARD_SERVICE_SLOT(BOARD_STORE), &entry,
 	    buf_head(&p->body));

@@ -382,7 +382,7 @@ store_publish_copy(struct store *s, struct state_txn *txn, uint32_t number,
 	const struct log_bound bound = store_log_bound(channel->conf);
 	int64_t now = clock_realtime_ns();
 	uint64_t consumed = UINT64_MAX;
-	int rc = 0, is_skipped = row->n_subscriptions == 0 || state_is_tight(txn);
+	int rc = 0, is_skipped = row->n_subscriptions == 0 || state_is_crowded(txn);
 	size_t n = channel->n;
 
 	if (channel->number == 0 && channel->n_keyed > 0) {

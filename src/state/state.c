@@ -23,6 +23,9 @@
  * pages first, so without them nobody's rows could be removed any more. */
 #define STATE_RESERVE_DIVISOR	8
 #define STATE_LAST_DIVISOR	16
+/* ... and what messages may not use: so much that the end of the file (below) is no matter for them, and
+ * that they never make it tight for others. */
+#define STATE_CROWDED_DIVISOR	2
 /* What has to be free besides, once the file has come so close to its end (measured: LMDB
  * stops finding runs of 25 pages when 1/4 of 262144 is free). */
 #define STATE_RUNS_DIVISOR	4
@@ -244,7 +247,8 @@ state_has_room(struct state_txn *txn, size_t len, uint64_t divisor, int64_t beli
 		return 1;
 	/* The file never shrinks, so the free list decides; but LMDB takes the end of the map
 	 * when it finds no run of pages on it, and finds none when too few are free. */
-	if (end >= state->map_bytes - state->map_bytes / STATE_LAST_DIVISOR)
+	if (divisor > STATE_RUNS_DIVISOR &&
+	    end >= state->map_bytes - state->map_bytes / STATE_LAST_DIVISOR)
 		limit -= state->map_bytes / STATE_RUNS_DIVISOR;
 	now = clock_now_ns();
 	if (state->free_pages_number != txn->number &&
@@ -257,13 +261,23 @@ state_has_room(struct state_txn *txn, size_t len, uint64_t divisor, int64_t beli
 	return unused >= used || used - unused < limit;
 }
 
+static int64_t
+state_believe_ns(const struct state *state)
+{
+	return STATE_FREE_PAGES_NS * (int64_t)(state->map_bytes >> 20) /
+	    (int64_t)(STATE_MAP_BYTES >> 20);
+}
+
 int
 state_is_tight(struct state_txn *txn)
 {
-	int64_t believe_ns = STATE_FREE_PAGES_NS * (int64_t)(txn->state->map_bytes >> 20) /
-	    (int64_t)(STATE_MAP_BYTES >> 20);
+	return !state_has_room(txn, 0, STATE_RESERVE_DIVISOR, state_believe_ns(txn->state));
+}
 
-	return !state_has_room(txn, 0, STATE_RESERVE_DIVISOR, believe_ns);
+int
+state_is_crowded(struct state_txn *txn)
+{
+	return !state_has_room(txn, 0, STATE_CROWDED_DIVISOR, state_believe_ns(txn->state));
 }
 
 int

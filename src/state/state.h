@@ -100,6 +100,10 @@ uint64_t state_txn_number(const struct state_txn *txn);
  * reserve before you promise). Write transactions only. */
 int	state_is_tight(struct state_txn *txn);
 
+/* The same for messages of channels, which are refused earlier: what subscribers have not read yet must not
+ * keep others from asking for anything. */
+int	state_is_crowded(struct state_txn *txn);
+
 /* 1 if a row of LEN bytes leaves the last part of the map free, without which rows could
  * not even be removed; small rows always do. For whatever may be large. Write transactions only. */
 int	state_fits(struct state_txn *txn, size_t len);

@@ -6,7 +6,7 @@
 #include <sched.h>
 #include <sys/statvfs.h>
 
-#include "unit/state_fixture.h"
+#include "unit/state_channels.h"
 
 #define SMALL_MIB	11
 
@@ -334,6 +334,73 @@ Test(state_full, a_waiting_request_that_cannot_be_moved_is_refused)
 	cr_assert(eq(u64, inbox_of(2)->list[0].request, 2));
 	cr_assert(strstr(inbox_of(2)->list[0].text, "runtime_dir") != NULL);
 	cr_assert(eq(int, strcmp(requests_at(5), "3"), 0));
+}
+
+/* As publishers do, until they have to refuse: how many bytes. */
+static uint64_t
+publish_until_crowded(void)
+{
+	uint64_t bytes = 0;
+	struct state_txn *txn;
+	int is_crowded = 0;
+	size_t size;
+
+	while (!is_crowded) {
+		size = (size_t)(10 + drand48() * drand48() * 300000);
+		txn = write_begin();
+		is_crowded = state_is_crowded(txn) || !state_fits(txn, size);
+		if (!is_crowded) {
+			cr_assert(zero(int, channels_append(txn, 0, &size, 1, 0)));
+			bytes += size;
+		}
+		commit(txn);
+	}
+	return bytes;
+}
+
+/* What subscribers have not read does not keep others from their work; and it can be removed, whatever
+ * lies around it, and its room is used again. */
+Test(state_full, messages_leave_room_for_others)
+{
+	uint64_t bytes, first = 0, n;
+	struct state_txn *txn;
+	int round, tight;
+
+	srand48(3);
+	channels_make(1, 1);
+	for (round = 0; round < (is_small ? 8 : 2); round++) {
+		bytes = publish_until_crowded();
+		if (round == 0)
+			first = bytes;
+		cr_assert(lt(u64, first / 2, bytes), "%llu, then %llu",
+		    (unsigned long long)first, (unsigned long long)bytes);
+		txn = write_begin();
+		add_worker(txn, 5, (struct worker_spec){ .max = 1000 });
+		commit(txn);
+		for (n = 0, tight = 0; !tight; n++) {
+			txn = write_begin();
+			if (!(tight = state_is_tight(txn)))
+				place(txn, 1, n, (struct request_spec){ .payload = "work" });
+			commit(txn);
+			if (n == 500)
+				break;
+		}
+		cr_assert(eq(u64, n, 500), "dispatches go on");
+		while (channel_row(0).mark.first <= channel_row(0).mark.head)
+			cr_assert(gt(int, trim(0, channels_no_bound, UINT64_MAX, 0, 16), 0));
+		txn = write_begin();
+		end(txn, 5, "over");
+		end(txn, 1, "over");
+		commit(txn);
+		txn = write_begin();
+		add_connections(txn, 1, 1);
+		add_connections(txn, 5, 5);
+		commit(txn);
+		usleep(30 * 1000);	/* the free pages are counted anew after 20 ms */
+		txn = write_begin();
+		cr_assert(zero(int, state_is_crowded(txn)));
+		state_abort(txn);
+	}
 }
 
 /* Somebody else fills the file system of runtime_dir. */
