@@ -60,7 +60,8 @@ Test(store_publish, what_many_publish_at_once_is_one_row_in_the_order_of_the_inb
 /* The store waits for more of what nobody waits for; of this it does not. */
 Test(store_publish, a_publish_is_not_kept_waiting)
 {
-	int64_t shortest_ns = INT64_MAX, since_ns;
+	unsigned n_quick = 0;
+	int64_t since_ns;
 	uint64_t i;
 
 	spawn_store();
@@ -70,10 +71,9 @@ Test(store_publish, a_publish_is_not_kept_waiting)
 		since_ns = clock_now_ns();
 		publish(5, i, "0:a");
 		answers(5, 1);
-		if (clock_now_ns() - since_ns < shortest_ns)
-			shortest_ns = clock_now_ns() - since_ns;
+		n_quick += clock_now_ns() - since_ns < 4 * CLOCK_MS;
 	}
-	cr_assert(lt(i64, shortest_ns, 3 * CLOCK_MS));
+	cr_assert(le(u32, 15, n_quick), "%u", n_quick);
 	cr_assert(eq(int, drain_store(), ROLE_EXIT_OK));
 }
 
