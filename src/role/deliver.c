@@ -549,8 +549,10 @@ deliver_is_blocked(const struct connection *c)
 void
 deliver_unblock(struct connection *c)
 {
-	if (c->deliverer != NULL)
-		c->deliverer->is_blocked = 0;
+	if (c->deliverer == NULL)
+		return;
+	c->deliverer->is_blocked = 0;
+	c->deliverer->is_behind = 1;	/* also if nothing new has come */
 }
 
 int64_t
