@@ -9,8 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "bench.h"
 #include "liminal.h"
+#include "pubsub.h"
 
 #define WAIT_MS	((int)(BENCH_WAIT_NS / 1000000))
 
@@ -20,6 +20,12 @@ struct library_client {
 	struct liminal *liminal;
 	uint64_t *conversation;		/* one for each job that may be outstanding */
 };
+
+struct liminal *
+bench_libliminal(const struct bench_client *client)
+{
+	return ((const struct library_client *)client->library)->liminal;
+}
 
 static int
 complain(const struct library_client *library, const char *what, int status)
@@ -145,4 +151,5 @@ const struct bench_driver bench_driver_libliminal = {
 	.receive = libliminal_receive,
 	.reply = libliminal_reply,
 	.bye = libliminal_bye,
+	.pubsub = &bench_pubsub_libliminal,
 };

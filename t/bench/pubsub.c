@@ -26,6 +26,8 @@ struct publisher {
 	struct bench_client *client;
 	const struct bench_pubsub *how;
 	const struct bench_pubsub_shape *shape;
+	uint8_t *bytes;			/* a message: SIZE bytes */
+	struct bench_view message;	/* the same */
 	uint8_t *batch;			/* PER_BATCH publications that differ in the number only */
 	size_t len, number_at;		/* of one */
 	unsigned per_batch;
@@ -40,14 +42,18 @@ message_size(const struct bench_server *server, const struct bench_pubsub_shape 
 	return shape->size != 0 ? shape->size : server->options->size;
 }
 
-/* The batch: MESSAGE's publication again and again. */
+/* The batch: MESSAGE's publication again and again. A library is given the message itself. */
 static int
-fill_batch(struct publisher *p, struct bench_view message)
+fill_batch(struct publisher *p)
 {
+	struct bench_view message = p->message;
 	struct buf one = { 0 };
 	const uint8_t *at;
 	unsigned i;
 
+	p->per_batch = (unsigned)(BATCH_BYTES / (message.len + 64) + 1);
+	if (p->how->publish != NULL)
+		return 0;
 	if (p->how->encode(p->client, message, &one) != 0)
 		return -1;
 	p->len = buf_len(&one);
@@ -124,10 +130,32 @@ wait_and_read(struct publisher *p, short events, int64_t ns)
 	int n = ppoll(&pfd, 1, &bound, NULL);
 
 	if (n == 0 && ns == BENCH_WAIT_NS)
-		return bench_complain("%s does not read", p->client->server->driver->name);
+		return bench_complain("%s neither reads nor answers",
+		    p->client->server->driver->name);
 	if (n <= 0 || !(pfd.revents & (POLLIN | POLLERR | POLLHUP)))
 		return 0;
-	return bench_conn_poll(&p->client->conn[0]) != 0 ? -1 : take_acknowledgements(p);
+	if (p->how->publish == NULL && bench_conn_poll(&p->client->conn[0]) != 0)
+		return -1;
+	return take_acknowledgements(p);
+}
+
+/* Wait until something was read, and take the acknowledgements in it. */
+static int
+wait_for_input(struct publisher *p)
+{
+	if (p->how->publish != NULL)
+		return wait_and_read(p, POLLIN, BENCH_WAIT_NS);
+	return bench_conn_fill(&p->client->conn[0]) != 0 ? -1 : take_acknowledgements(p);
+}
+
+static int
+read_what_is_there(struct publisher *p)
+{
+	if (p->how->acknowledge == NULL)
+		return 0;
+	if (p->how->publish == NULL && bench_conn_poll(&p->client->conn[0]) != 0)
+		return -1;
+	return take_acknowledgements(p);
 }
 
 /* Reads meanwhile, because a server may stop to read from those who do not. */
@@ -154,28 +182,27 @@ write_batch(struct publisher *p, size_t left)
 static int
 publish_some(struct publisher *p, unsigned n, int is_end)
 {
-	uint8_t *at = p->batch + p->number_at;
+	uint8_t *at = p->how->publish == NULL ? p->batch + p->number_at : p->bytes;
 	uint64_t number;
 	unsigned i;
 
 	for (i = 0; i < n; i++, at += p->len) {
 		number = p->sent++ | (is_end && i == n - 1 ? LAST : 0);
 		memcpy(at, &number, sizeof number);
+		if (p->how->publish != NULL && p->how->publish(p->client, p->message) != 0)
+			return -1;
 	}
-	return write_batch(p, n * p->len);
+	return p->how->publish == NULL ? write_batch(p, n * p->len) : take_acknowledgements(p);
 }
 
 static int
 await_acknowledgements(struct publisher *p)
 {
 	while (p->how->acknowledge != NULL && p->acknowledged < p->sent) {
-		if (bench_conn_fill(&p->client->conn[0]) != 0) {
+		if (wait_for_input(p) != 0)
 			return bench_complain("%s: %llu of %llu acknowledged",
 			    p->client->server->driver->name, (unsigned long long)p->acknowledged,
 			    (unsigned long long)p->sent);
-		}
-		if (take_acknowledgements(p) != 0)
-			return -1;
 	}
 	return p->how->finish == NULL ? 0 : p->how->finish(p->client);
 }
@@ -183,7 +210,6 @@ await_acknowledgements(struct publisher *p)
 static int
 publish(struct publisher *p)
 {
-	struct bench_conn *conn = &p->client->conn[0];
 	int is_end = 0, r;
 	unsigned n;
 
@@ -194,12 +220,12 @@ publish(struct publisher *p)
 		if (n > 0 && publish_some(p, n, is_end) != 0)
 			return -1;
 		if (p->shape->outstanding > 0 && find_room(p) == 0)
-			r = bench_conn_fill(conn);
+			r = wait_for_input(p);
 		else if (n == 0)
 			r = wait_and_read(p, POLLIN, LOOK_NS);
 		else
-			r = p->how->acknowledge != NULL ? bench_conn_poll(conn) : 0;
-		if (r != 0 || take_acknowledgements(p) != 0)
+			r = read_what_is_there(p);
+		if (r != 0)
 			return -1;
 	}
 	return await_acknowledgements(p);
@@ -222,15 +248,15 @@ be_publisher(const struct bench_server *server, const char *queue, unsigned inde
 	struct bench_client client = { .role = BENCH_PUBLISHER, .size = size };
 	struct publisher p = {
 		.client = &client, .how = server->driver->pubsub, .shape = shape,
-		.window = server->options->window,
+		.window = server->options->window, .bytes = malloc(size),
 	};
-	uint8_t *message = malloc(size);
 
 	if (p.window > PUBSUB_WINDOW_BYTES / size)
 		p.window = PUBSUB_WINDOW_BYTES / size;
-	fill_message(message, size, index);
+	fill_message(p.bytes, size, index);
+	p.message = (struct bench_view){ p.bytes, size };
 	if (bench_client_open(&client, server, BENCH_PUBLISHER, queue, index, 1) != 0 ||
-	    fill_batch(&p, (struct bench_view){ message, size }) != 0)
+	    fill_batch(&p) != 0)
 		_exit(1);
 	atomic_fetch_add(&bench_shared->ready, 1);
 	if (publish(&p) != 0)

@@ -26,6 +26,11 @@ struct bench_pubsub {
 	/* Publisher: append one publication of MESSAGE to OUT, its bytes as they are. */
 	int (*encode)(struct bench_client *client, struct bench_view message, struct buf *out);
 
+	/* Of a driver over a client library, instead of encode(): publish MESSAGE. What was published
+	 * is written by acknowledge() at the latest, which also reads; it must not wait. take()
+	 * waits. CONN[0] has the library's descriptor. */
+	int (*publish)(struct bench_client *client, struct bench_view message);
+
 	/* Publisher: take the acknowledgements that are complete in the input, add their number.
 	 * NULL if publications are not acknowledged. */
 	int (*acknowledge)(struct bench_client *client, uint64_t *n);
@@ -47,11 +52,15 @@ struct bench_pubsub {
 	int reads_back;
 };
 
-extern const struct bench_pubsub bench_pubsub_liminald, bench_pubsub_nats, bench_pubsub_redis;
+extern const struct bench_pubsub bench_pubsub_liminald, bench_pubsub_libliminal,
+    bench_pubsub_nats, bench_pubsub_redis;
 
 /* Those that store what is published; named as such in drivers' `durable`. */
 extern const struct bench_driver bench_driver_liminald_store, bench_driver_jetstream,
     bench_driver_redis_aof, bench_driver_beanstalkd_binlog;
+
+/* driver_libliminal.c: the connection of one of its clients, open. */
+struct liminal *bench_libliminal(const struct bench_client *client);
 
 struct bench_pubsub_shape {
 	unsigned publishers, subscribers;	/* one publisher if there are subscribers */
