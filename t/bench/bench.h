@@ -85,7 +85,8 @@ struct bench_client {
 /*
  * How one server is spoken to. Functions return 0 (or what is said), and -1 after having
  * written the reason with bench_complain(). Nothing but open() and close() blocks: send() and
- * reply() append to an output buffer, receive() looks at input buffers.
+ * reply() append to an output buffer, receive() looks at input buffers. A driver that only
+ * publishes and subscribes has start(), bye() and `pubsub`.
  */
 struct bench_driver {
 	const char *name;

@@ -49,7 +49,7 @@ static const struct bench_pubsub_shape pubsub_shape_of[N_FIGURES] = {
 
 static const struct bench_driver *const drivers[] = {
 	&bench_driver_liminald, &bench_driver_libliminal, &bench_driver_nats, &bench_driver_redis,
-	&bench_driver_beanstalkd, &bench_driver_gearmand,
+	&bench_driver_beanstalkd, &bench_driver_gearmand, &bench_driver_mosquitto,
 };
 #define N_DRIVERS	(sizeof drivers / sizeof *drivers)
 
@@ -167,19 +167,30 @@ measure(enum figure figure, unsigned from, unsigned to, const char *prefix)
 		}
 }
 
-/* The selected driver I, as the server AT. */
-static int
-start_server_at(unsigned at, unsigned i)
+/* What measures FIGURE of the selected driver I: it, or how it stores messages; NULL: nothing. */
+static const struct bench_driver *
+driver_for(enum figure figure, unsigned i)
 {
-	if (attached[i] != NULL)
-		return bench_server_attach(&servers[at], selected[i], &options, attached[i]);
-	return bench_server_start(&servers[at], selected[i], &options);
+	if (is_durable(figure))
+		return attached[i] == NULL ? selected[i]->durable : NULL;
+	if (pubsub_shape_of[figure].publishers > 0)
+		return selected[i]->pubsub != NULL ? selected[i] : NULL;
+	return selected[i]->send != NULL ? selected[i] : NULL;
 }
 
+/* The selected driver I, for FIGURE, as the server AT. */
 static int
-start_server(unsigned i)
+start_server(enum figure figure, unsigned i, unsigned at)
 {
-	return start_server_at(i, i);
+	const struct bench_driver *driver = driver_for(figure, i);
+
+	if ((attached[i] != NULL ?
+	    bench_server_attach(&servers[at], driver, &options, attached[i]) :
+	    bench_server_start(&servers[at], driver, &options)) == 0)
+		return 0;
+	bench_report_missing(&options, figure_name[figure], driver->name, "failed");
+	failed = 1;
+	return -1;
 }
 
 static void
@@ -190,9 +201,11 @@ measure_idle(unsigned i)
 	struct bench_idle idle;
 	unsigned p;
 
+	if (start_server(IDLE, i, 0) != 0)
+		return;
 	for (p = 0; p < 3 && !bench_interrupted; p++)
-		measure(parts[p], i, i + 1, "idle: before ");
-	if (bench_idle_open(&servers[i], &idle) == 0) {
+		measure(parts[p], 0, 1, "idle: before ");
+	if (bench_idle_open(&servers[0], &idle) == 0) {
 		if (attached[i] == NULL)
 			bench_report_figure(&options, "idle: memory mean", name, "KiB/connection",
 			    &idle.mean_kib, 1);
@@ -200,12 +213,13 @@ measure_idle(unsigned i)
 			bench_report_figure(&options, "idle: memory max", name, "KiB/connection",
 			    &idle.max_kib, 1);
 		for (p = 0; p < 3 && !bench_interrupted; p++)
-			measure(parts[p], i, i + 1, "idle: while ");
+			measure(parts[p], 0, 1, "idle: while ");
 	} else if (!bench_interrupted) {
 		bench_report_missing(&options, "idle", name, "failed");
 		failed = 1;
 	}
 	bench_idle_close(&idle);
+	bench_server_stop(&servers[0]);
 }
 
 /* What the record costs, run by run: each recorded run with the unrecorded one before it. */
@@ -253,55 +267,6 @@ measure_record(enum figure figure)
 		bench_server_stop(&servers[--n]);
 }
 
-/* The servers that store messages, all on one disk. */
-static void
-measure_durable(enum figure figure)
-{
-	unsigned i, n = 0;
-
-	for (i = 0; i < n_selected; i++) {
-		if (selected[i]->durable == NULL || attached[i] != NULL)
-			continue;
-		if (bench_server_start(&servers[n], selected[i]->durable, &options) != 0) {
-			bench_report_missing(&options, figure_name[figure],
-			    selected[i]->durable->name, "failed");
-			failed = 1;
-			continue;
-		}
-		n++;
-	}
-	if (n > 0)
-		measure(figure, 0, n, "");
-	if (n > 0 && figure == DURABLE1 && !bench_interrupted)
-		bench_report_figure(&options, "durable1: commit p50", "disk", "us", v.commit,
-		    options.runs);
-	while (n > 0)
-		bench_server_stop(&servers[--n]);
-}
-
-/* Those of the selected servers that publish and subscribe. */
-static void
-measure_fan(enum figure figure)
-{
-	unsigned i, n = 0;
-
-	for (i = 0; i < n_selected; i++) {
-		if (selected[i]->pubsub == NULL)
-			continue;
-		if (start_server_at(n, i) == 0) {
-			n++;
-		} else {
-			bench_report_missing(&options, figure_name[figure], selected[i]->name,
-			    "failed");
-			failed = 1;
-		}
-	}
-	if (n > 0)
-		measure(figure, 0, n, "");
-	while (n > 0)
-		bench_server_stop(&servers[--n]);
-}
-
 /* Only a liminald that is started here has one. */
 static int
 has_record(void)
@@ -315,46 +280,41 @@ has_record(void)
 }
 
 static void
+measure_failover(unsigned n)
+{
+	unsigned i;
+
+	for (i = 0; i < n; i++)
+		if (!servers[i].driver->redelivers)
+			bench_report_missing(&options, figure_name[FAILOVER],
+			    servers[i].driver->name, "a dead worker's job is lost");
+		else
+			measure(FAILOVER, i, i + 1, "");
+}
+
+static void
 measure_figure(enum figure figure)
 {
-	unsigned i, n;
+	unsigned i, n = 0;
 
 	if (figure == RECORD1 || figure == RECORD64) {
 		if (has_record())
 			measure_record(figure);
 		return;
 	}
-	if (is_durable(figure)) {
-		measure_durable(figure);
-		return;
-	}
-	if (pubsub_shape_of[figure].publishers > 0) {
-		measure_fan(figure);
-		return;
-	}
-	if (figure == IDLE) {
-		for (i = 0; i < n_selected && !bench_interrupted; i++) {
-			if (start_server(i) == 0)
-				measure_idle(i);
-			else
-				failed = 1;
-			bench_server_stop(&servers[i]);
-		}
-		return;
-	}
-	for (n = 0; n < n_selected; n++)
-		if (start_server(n) != 0) {
-			failed = 1;
-			break;
-		}
-	for (i = 0; figure == FAILOVER && i < n; i++)
-		if (!selected[i]->redelivers) {
-			bench_report_missing(&options, figure_name[figure], selected[i]->name,
-			    "a dead worker's job is lost");
-		} else
-			measure(figure, i, i + 1, "");
-	if (figure != FAILOVER && n == n_selected)
+	for (i = 0; figure == IDLE && i < n_selected && !bench_interrupted; i++)
+		if (driver_for(figure, i) != NULL)
+			measure_idle(i);
+	for (i = 0; figure != IDLE && i < n_selected && !bench_interrupted; i++)
+		if (driver_for(figure, i) != NULL && start_server(figure, i, n) == 0)
+			n++;
+	if (figure == FAILOVER)
+		measure_failover(n);
+	else if (n > 0)
 		measure(figure, 0, n, "");
+	if (n > 0 && figure == DURABLE1 && !bench_interrupted)
+		bench_report_figure(&options, "durable1: commit p50", "disk", "us", v.commit,
+		    options.runs);
 	while (n > 0)
 		bench_server_stop(&servers[--n]);
 }
