@@ -90,7 +90,7 @@ struct bench_client {
  */
 struct bench_driver {
 	const char *name;
-	const char *program;		/* of the server, found through PATH */
+	const char *program;		/* of the server, found through PATH; NULL: it is in here */
 	int redelivers;			/* a dead worker's job goes to another one */
 	int on_disk;			/* it keeps something, in server->disk */
 

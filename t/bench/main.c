@@ -50,6 +50,7 @@ static const struct bench_pubsub_shape pubsub_shape_of[N_FIGURES] = {
 static const struct bench_driver *const drivers[] = {
 	&bench_driver_liminald, &bench_driver_libliminal, &bench_driver_nats, &bench_driver_redis,
 	&bench_driver_beanstalkd, &bench_driver_gearmand, &bench_driver_mosquitto,
+	&bench_driver_bare,
 };
 #define N_DRIVERS	(sizeof drivers / sizeof *drivers)
 
@@ -333,7 +334,8 @@ select_drivers(char *list)
 		for (i = 0; i < N_DRIVERS && n_selected < MAX_DRIVERS; i++) {
 			if (!all && strcmp(name, drivers[i]->name) != 0)
 				continue;
-			if (equal == NULL && !bench_program_exists(drivers[i]->program)) {
+			if (equal == NULL && drivers[i]->program != NULL &&
+			    !bench_program_exists(drivers[i]->program)) {
 				bench_complain("%s: %s is not installed, left out",
 				    drivers[i]->name, drivers[i]->program);
 				failed |= !all;

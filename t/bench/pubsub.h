@@ -55,7 +55,8 @@ struct bench_pubsub {
 extern const struct bench_pubsub bench_pubsub_liminald, bench_pubsub_libliminal,
     bench_pubsub_nats, bench_pubsub_redis;
 
-extern const struct bench_driver bench_driver_mosquitto;	/* nothing but publish and subscribe */
+/* They do nothing else. */
+extern const struct bench_driver bench_driver_mosquitto, bench_driver_bare;
 
 /* Those that store what is published; named as such in drivers' `durable`. */
 extern const struct bench_driver bench_driver_liminald_store, bench_driver_jetstream,
