@@ -16,7 +16,6 @@
 #include <unistd.h>
 
 #include "base/clock.h"
-#include "base/uuid.h"
 #include "liminal/cli.h"
 
 #define SUBSCRIBE_GATHER	((size_t)256 * 1024)	/* written at the latest then */
@@ -24,6 +23,11 @@
 #define SUBSCRIBE_MAX_SCHEMAS	64
 #define SUBSCRIBE_SCHEMA_MAX	((size_t)16 * 1024 * 1024)
 #define SUBSCRIBE_LEAVE_TIMEOUT_MS	2000
+
+/* Names for --from without --durable. The daemon remembers each for ever, so they are few, and used again
+ * by whoever finds one free. */
+#define SUBSCRIBE_MADE_UP	"liminal-subscribe-%u"
+#define SUBSCRIBE_MADE_UP_MAX	64
 
 enum subscribe_option { SUBSCRIBE_FROM = CLI_LONG };
 
@@ -49,7 +53,7 @@ struct subscribe {
 	struct liminal_subscription what;
 	uint64_t number;
 	uint8_t schemas[SUBSCRIBE_MAX_SCHEMAS * LIMINAL_SCHEMA_ID_SIZE];
-	char consumer[64];		/* made up for this run */
+	char consumer[32];		/* made up for this run; empty = there is none */
 	enum subscribe_format format;
 	uint64_t left;			/* messages to go; UINT64_MAX = no end */
 	int status;			/* exit code */
@@ -144,26 +148,37 @@ subscribe_read_options(struct subscribe *subscribe)
 	}
 }
 
-/* What follows from the options together. */
 static void
-subscribe_complete_options(struct subscribe *subscribe)
+subscribe_check_options(struct subscribe *subscribe)
 {
-	char uuid[UUID_TEXT_SIZE];
-
 	if (subscribe->what.consumer != NULL && (subscribe->what.consumer[0] == '\0' ||
 	    strlen(subscribe->what.consumer) > 255)) {
 		cli_complain(subscribe->cli, "a consumer's name has 1 to 255 bytes");
 		exit(CLI_USAGE);
 	}
-	/* The protocol lets only durable subscriptions begin elsewhere than now. */
-	if (subscribe->what.consumer == NULL && subscribe->what.start != LIMINAL_START_RESUME) {
-		uuid_new(uuid);
-		snprintf(subscribe->consumer, sizeof(subscribe->consumer), "liminal-%s", uuid);
-		subscribe->what.consumer = subscribe->consumer;
-	}
 	/* What is not taken needs not be sent. */
 	subscribe->what.max_in_flight = subscribe->left < SUBSCRIBE_IN_FLIGHT ?
 	    (uint32_t)subscribe->left : SUBSCRIBE_IN_FLIGHT;
+}
+
+/* The protocol lets only durable subscriptions begin elsewhere than now. */
+static int
+subscribe_subscribe(struct subscribe *subscribe)
+{
+	unsigned n = 0;
+	int r;
+
+	if (subscribe->what.consumer != NULL || subscribe->what.start == LIMINAL_START_RESUME)
+		return liminal_subscribe(subscribe->conn, &subscribe->what,
+		    subscribe->cli->timeout_ms, &subscribe->number);
+	subscribe->what.consumer = subscribe->consumer;
+	do {
+		snprintf(subscribe->consumer, sizeof(subscribe->consumer), SUBSCRIBE_MADE_UP, ++n);
+		r = liminal_subscribe(subscribe->conn, &subscribe->what,
+		    subscribe->cli->timeout_ms, &subscribe->number);
+	} while (r == LIMINAL_REFUSED && n < SUBSCRIBE_MADE_UP_MAX &&
+	    liminal_reason(subscribe->conn) == LIMINAL_REASON_PRESSURE);
+	return r;
 }
 
 /* ---- signals ---- */
@@ -381,10 +396,10 @@ command_subscribe(struct cli *cli)
 	subscribe.cli = cli;
 	subscribe_read_options(&subscribe);
 	subscribe.what.channel = cli_arguments(cli, 1, 1)[0];
-	subscribe_complete_options(&subscribe);
+	subscribe_check_options(&subscribe);
 	if ((subscribe.conn = cli_open(cli, cli->timeout_ms, &subscribe.status)) == NULL)
 		return subscribe.status;
-	r = liminal_subscribe(subscribe.conn, &subscribe.what, cli->timeout_ms, &subscribe.number);
+	r = subscribe_subscribe(&subscribe);
 	subscribe.status = cli_exit_of(r, liminal_reason(subscribe.conn));
 	if (r != LIMINAL_OK) {
 		cli_complain(cli, "%s", liminal_error_text(subscribe.conn));

@@ -8,11 +8,11 @@ use Liminal::Tool;
 
 my $SRC = $ENV{LIMINAL_SRCDIR} || "$FindBin::Bin/../..";
 plan skip_all => 'no bash' if !grep { -x "$_/bash" } split /:/, $ENV{PATH};
-my $d = Liminal::Daemon->start(name => 'completed');
+my $d = Liminal::Daemon->start(name => 'completed', conf => 'channel "news" { } channel "orders" { }');
 
 # The offers for a line of WORDS, the last of which is being typed.
 sub offers (@words) {
-	my $run = tool_await(tool_start($d->dir, ['-c', <<'SCRIPT', $SRC, $Liminal::Tool::PROGRAM, @words], program => ['bash']));
+	my $run = tool_await(tool_start($d->dir, ['-c', <<'SCRIPT', $SRC, $Liminal::Tool::PROGRAM, @words], program => ['bash'], env => { LIMINAL_RUNTIME_DIR => $d->dir . '/run' }));
 source "$0/contrib/completions/liminal"
 COMP_WORDS=("$@")
 COMP_CWORD=$(($# - 1))
@@ -46,6 +46,9 @@ my $id = $d->conn_id_of($worker);
 my @dir = ('-d', $d->dir . '/run');
 is_deeply [offers('crash', @dir, '')], [$id], 'connections';
 is_deeply [offers('dispatch', @dir, 'def')], ['default/emails'], 'pools';
+is_deeply [offers('subscribe', 'ne')], ['news'], 'channels';
+is_deeply [offers('publish', '-l', '')], ['news', 'orders'], 'all of them';
+is_deeply [offers('subscribe', '--from', '')], ['start'], 'where to begin';
 is_deeply [offers('crash', '-d', '/nonexistent', '')], [], 'or nothing';
 
 $d->finish;
