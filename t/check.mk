@@ -22,10 +22,15 @@ MODULES := $(patsubst t/modules/%.c,$(B)/t/modules/%.so,$(wildcard t/modules/*.c
            $(patsubst contrib/examples/%.c,$(B)/t/modules/%.so, \
            $(wildcard contrib/examples/router-*.c contrib/examples/notifier-*.c))
 
+# Programs of users, built as they would: with the installed header and the library.
+EXAMPLES := $(patsubst contrib/examples/%.c,$(B)/t/examples/%, \
+            $(wildcard contrib/examples/publish-*.c contrib/examples/consume-*.c))
+
 TEST_ENV = LIMINAL_SRCDIR=$(CURDIR) LIMINALD=$(abspath $(B))/liminald \
            LIMINAL=$(abspath $(B))/liminal LIMINAL_CHECK_STATE=$(abspath $(B))/check-state \
            LIMINAL_WRITE_HISTORY=$(abspath $(B))/write-history \
-           LIMINAL_MODULES=$(abspath $(B))/t/modules
+           LIMINAL_MODULES=$(abspath $(B))/t/modules \
+           LIMINAL_EXAMPLES=$(abspath $(B))/t/examples
 
 # Everything but the two main functions.
 TEST_OBJ = $(CLIENT_OBJ) $(filter-out %/main.o,$(DAEMON_OBJ)) $(LIB_OBJ)
@@ -49,6 +54,12 @@ $(B)/t/modules/%.so: contrib/examples/%.c $(MODULE_H)
 	@echo "CC $@"
 	@$(MODULE_CC) -o $@ $<
 
+$(B)/t/examples/%: contrib/examples/%.c $(B)/libliminal.a include/liminal.h
+	@mkdir -p $(@D)
+	@echo "CC $@"
+	@$(CC) -D_GNU_SOURCE -Iinclude -std=gnu11 $(WARNINGS) $(CFLAGS) -o $@ $< $(B)/libliminal.a \
+	    $(SANITIZE)
+
 $(B)/check-state: t/tools/check_state.c t/tools/check_store.c t/tools/check_channels.c $(LIB_OBJ)
 	@mkdir -p $(@D)
 	@echo "CC $@"
@@ -69,7 +80,7 @@ check: check-deps
 check-deps:
 	@$(MAKE) --no-print-directory deps PACKAGES="$(PACKAGES_CHECK)"
 
-unit-build: $(UNIT_BIN) $(B)/check-state $(B)/write-history $(MODULES)
+unit-build: $(UNIT_BIN) $(B)/check-state $(B)/write-history $(MODULES) $(EXAMPLES)
 
 # Unit tests one binary after another, then everything with a real daemon.
 check-one: unit-build

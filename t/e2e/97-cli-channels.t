@@ -15,6 +15,7 @@ my $d = Liminal::Daemon->start(name => 'channels', files => { 'order.json' => '{
 	channel "narrow" { keep_messages = 100 }
 	channel "orders" { durable = true }
 	channel "again" { durable = true }
+	channel "spooled" { durable = true }
 	channel "strict" { schema = "order.json" }
 	CONF
 my @server = (env => { LIMINAL_SERVER => $d->address });
@@ -177,6 +178,40 @@ for my $signal ('INT', 'HUP') {
 	is tool_await($blocked)->{exit}, 0, "$signal ends it all the same";
 }
 
+note '-- the examples: from one spool into another';
+my $examples = $ENV{LIMINAL_EXAMPLES} // 'build/t/examples';
+my ($spool, $archive) = map { $d->dir . "/$_" } 'spool', 'archive';
+sub in_dir ($dir) { opendir my $in, $dir or die "$dir: $!"; my @files = sort grep { !/^\./ } readdir $in; return @files }
+sub spool (@files) {
+	for (@files) {
+		open my $out, '>', "$spool/$_" or die "$spool/$_: $!";
+		print $out "content of $_";
+		close $out;
+	}
+	return;
+}
+sub consumer { return tool_start($d->dir, [$d->address, 'spooled', 'archive', $archive], program => ["$examples/consume-spool"]) }
+mkdir $_ or die "$_: $!" for $spool, $archive;
+my $consumer = consumer();
+wait_until(sub { $d->mdb_counts->{subscriptions} == 1 }, 'a consumer');
+spool(map { sprintf 'file-%04d', $_ } 1 .. 1000);
+my @publish = ($d->dir, [$d->address, 'spooled', $spool], program => ["$examples/publish-spool"]);
+my $publisher = tool_start(@publish);
+wait_until(sub { in_dir($archive) > 100 }, 'messages come');
+kill KILL => $_->{pid} for $publisher, $consumer;
+tool_await($_) for $publisher, $consumer;
+tool_is(tool_await(tool_start(@publish)), 0, qr/\A\z/, 'both were killed; published again');
+is_deeply [in_dir($spool)], [], 'the spool is empty';
+wait_until(sub { $d->mdb_counts->{listeners} == 0 }, 'the name is free');
+$consumer = consumer();
+wait_until(sub { in_dir($archive) == 1000 }, 'all are in the archive');
+is join(' ', sort map { Liminal::Daemon::slurp("$archive/$_") =~ s/content of //r } in_dir($archive)),
+    join(' ', map { sprintf 'file-%04d', $_ } 1 .. 1000), 'each once';
+tool_is(tool_await(tool_start($d->dir, [$d->address, 'absent', $spool], program => ["$examples/publish-spool"])), 0, qr/\A\z/, 'nothing to publish');
+spool('refused');
+tool_is(tool_await(tool_start($d->dir, [$d->address, 'absent', $spool], program => ["$examples/publish-spool"])), 1, qr/refused: channel 'absent'/, 'no such channel');
+is_deeply [in_dir($spool)], ['refused'], 'the file stays';
+
 note '-- the daemon goes';
 $sub = subscriber('news');
 pipe $from, $to;
@@ -186,6 +221,7 @@ print $to "last words\n";
 wait_until(sub { out($sub) eq "last words\n" }, 'both are there');
 $d->kill9;
 printed($sub, 4, qr/closed|broke|goodbye/, "last words\n", 'the subscriber');
+tool_is(tool_await($consumer), 1, qr/closed|broke|goodbye/, 'the example');
 tool_is(tool_await($pub), 4, qr/0 without an acknowledgement/, 'the publisher');
 tool_is(run('x', 'publish', 'news'), 1, qr/refused/, 'nobody listens there');
 
