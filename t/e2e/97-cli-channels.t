@@ -124,7 +124,7 @@ $sub = subscriber('-n', 4, 'again');
 tool_is(run("1\n2\n", 'publish', '-l', '-k', 'file', 'again'), 0, qr/\A\z/, 'two numbered lines');
 $run = run("1\n2\n3\n", 'publish', '-lj', '-k', 'file', 'again');
 is_deeply [map { $_->{delivered} } json_of($run)], [0, 0, 1], 'again with a third: the first two are known' or diag $run->{out};
-tool_is(run('once', 'publish', '-k', 'file:3', 'again'), 0, qr/\A\z/, 'the third was published under its number');
+tool_is(run('once', 'publish', '-k', 'file:1', 'again'), 0, qr/\A\z/, 'the first was published under its number');
 tool_is(run('once', 'publish', '-k', 'other', 'again'), 0, qr/\A\z/, 'another key');
 printed($sub, 0, qr/subscribed/, "1\n2\n3\nonce\n", 'each once');
 
@@ -172,10 +172,13 @@ cmp_ok $got, '<', 80_000_000, 'not all of them';
 $d->expect_log(qr/warn shed .* channel="narrow"/);
 for my $signal ('INT', 'HUP') {
 	pipe $reader, $writer;
-	$blocked = tool_start($d->dir, ['subscribe', '--durable', 'deaf', '--from', 'start', 'orders'], stdout => $writer, @server);
-	wait_until(sub { Liminal::Daemon::slurp("/proc/$blocked->{pid}/wchan") =~ /pipe/ || sysread $reader, $first, 1 }, 'it writes');
+	$blocked = tool_start($d->dir, ['subscribe', '--durable', 'deaf', '--from', 5, 'again'], stdout => $writer, @server);
+	is sysread($reader, $first, 8), 8, 'it writes more than a pipe holds';
+	wait_until(sub { Liminal::Daemon::slurp("/proc/$blocked->{pid}/stat") =~ /\) S / }, 'and sleeps in it');
 	kill $signal => $blocked->{pid};
 	is tool_await($blocked)->{exit}, 0, "$signal ends it all the same";
+	$run = tool_await(start('', 'subscribe', '-j', '--durable', 'deaf', '-n', 1, 'again'));
+	is +(json_of($run))[0]{sequence}, 5, 'without having accepted anything' or diag $run->{err};
 }
 
 note '-- the examples: from one spool into another';

@@ -325,9 +325,13 @@ script_serves_two_subscriptions(struct fake *fake)
 	clock.u.deliver.envelope.vector_clock = 5;
 	fake_put(fake, &clock);
 	fake_send(fake);
+	fake_expect(fake, FRAME_PING, NULL);
+	put_message(fake, 1, 4, "set aside");
+	fake_put(fake, &(struct frame){ .type = FRAME_PONG });
+	fake_send(fake);
 	fake_expect(fake, FRAME_UNSUBSCRIBE, &frame);
 	FAKE_CHECK(frame.u.unsubscribe.subscription == 71 && frame.stream == 1);
-	put_message(fake, 1, 4, "too late");
+	put_message(fake, 1, 5, "too late");
 	put_message(fake, 2, 2, "still there");
 	put_error(fake, FRAME_SUBSCRIBE_ERROR, 2, FRAME_REASON_SHED, "too slow");
 	fake_send(fake);
@@ -372,6 +376,7 @@ Test(client_channel, takes_the_messages_of_its_subscriptions_until_they_end)
 	fake_assert_bytes(message->parent_id, message->parent_id_len, "parent");
 	cr_assert(eq(u64, message->vector_clock, 5));
 	cr_assert(eq(int, liminal_accept(conn, clock, 1), LIMINAL_INVALID), "not durable");
+	cr_assert(eq(int, liminal_ping(conn, FAKE_WAIT_MS), LIMINAL_OK));
 	cr_assert(eq(int, liminal_unsubscribe(conn, news), LIMINAL_OK));
 	cr_assert(eq(int, liminal_unsubscribe(conn, news), LIMINAL_INVALID));
 	next_message(conn, &message, 2, "still there");
