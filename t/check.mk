@@ -110,8 +110,8 @@ check-tree:
 
 .PHONY: check check-deps check-one check-tree unit-build asan asan-check
 
-# What takes too long for every day: thousands of kills instead of hundreds.
+# What takes too long for every day: thousands of kills instead of hundreds, and as many rounds.
 check-long: check
-	@env $(TEST_ENV) LIMINAL_KILLS=5000 LIMINAL_STOPS=10 prove --timer -It/tools t/kill/*.t
+	@env $(TEST_ENV) LIMINAL_KILLS=5000 LIMINAL_STOPS=10 LIMINAL_ROUNDS=500 prove --timer -It/tools t/kill/*.t
 
 .PHONY: check-long

@@ -260,7 +260,7 @@ sub is_unserved ($d, $name) {
 	note '-- more than may wait';
 	kill 'STOP', notifier_pid($d);
 	$p->send_all(map { ['Publish', channel => 'tap', stream => 100 + $_, payload => 'z' x 30000] } 1 .. 4);
-	$p->expect('PublishError', { code => R_PRESSURE, stream => 104, message => qr/outbound_bytes/ }, 'is refused');
+	$p->expect('PublishError', { code => R_OTHER, stream => 104, message => qr/outbound_bytes/ }, 'is refused');
 	kill 'CONT', notifier_pid($d);
 	$p->expect_quiet('the others are consumed');
 	wait_until(sub { (grep { /^publish $id tap 30000/ } calls($d)) == 3 }, 'all of them');
