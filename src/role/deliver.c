@@ -549,10 +549,8 @@ deliver_is_blocked(const struct connection *c)
 void
 deliver_unblock(struct connection *c)
 {
-	if (c->deliverer == NULL)
-		return;
-	c->deliverer->is_blocked = 0;
-	c->deliverer->is_behind = 1;	/* also if nothing new has come */
+	if (c->deliverer != NULL)
+		c->deliverer->is_blocked = 0;
 }
 
 int64_t
