@@ -173,10 +173,14 @@ store_each_entry(struct store *s,
 
 /* What an earlier process has written: only what it would have answered is to be learnt. */
 static int
-store_reread(struct store *s, struct state_txn *txn)
+store_reread(struct store *s)
 {
-	int rc = history_write_begin(&s->history.writer, txn);
+	struct state_txn *txn;
+	int rc;
 
+	if ((rc = state_begin_read(s->store, &txn)) != 0)
+		return rc;
+	rc = history_write_begin(&s->history.writer, txn);
 	if (rc == 0)
 		rc = store_each_entry(s, store_write_entry);
 	if (rc == 0)
@@ -217,12 +221,14 @@ store_write(struct store *s, int *is_tight)
 	unsigned n_done = 0;
 	int rc;
 
+	if (s->n_rows > 0 && s->is_old)
+		return store_reread(s);
+	if (s->is_readonly && (rc = store_start_again(s)) != 0)
+		return rc;
 	if ((rc = state_begin_write(s->store, &txn)) != 0) {
 		s->is_broken = rc == ERR_CORRUPT;
 		return rc;
 	}
-	if (s->n_rows > 0 && s->is_old)
-		return store_reread(s, txn);
 	rc = store_apply(s, txn, &n_done);
 	*is_tight = state_is_tight(txn);
 	/* When nothing was due after all, only whether it can be written is of interest. */
@@ -431,78 +437,6 @@ store_loop(struct store *s)
 	}
 }
 
-/* The beginning. */
-
-static int
-store_epoch(struct store *s, uint64_t *epoch)
-{
-	struct state_txn *txn;
-	int rc;
-
-	/* When the last store process died in the last instructions of a commit, readers are one
-	 * commit behind until somebody writes: what it has answered would be answered again. */
-	if ((rc = state_begin_write(s->state, &txn)) != 0)
-		return rc;
-	rc = state_epoch(txn, epoch);
-	state_abort(txn);
-	return rc;
-}
-
-static int
-store_start(struct store *s)
-{
-	const struct role_answer ready = { .kind = ROLE_ANSWER_READY };
-	uint64_t epoch;
-	int rc;
-
-	if ((rc = store_epoch(s, &epoch)) != 0) {
-		log_errorx("store cannot read the state: %s", state_error_text(s->state));
-		return rc;
-	}
-	while ((rc = store_history_enter(s, epoch)) == 0)
-		;
-	if (rc == 1)
-		rc = store_log_open(s);
-	if (rc != 0) {
-		log_errorx("store cannot use persist_dir %s: %s", s->context->conf->persist_dir,
-		    rc == ERR_CORRUPT ? "it does not read back" : state_error_text(s->store));
-		return rc;
-	}
-	s->history.trim_at_ns = 0;	/* retention may have become shorter */
-	if (send(s->control, &ready, sizeof ready, MSG_NOSIGNAL) == -1)
-		return ERR_CLOSED;
-	return 0;
-}
-
-static int
-store_open_all(struct store *s)
-{
-	struct err err;
-	int rc;
-
-	rc = wake_open(&s->wake, s->context->board, s->context->slot, &err);
-	if (rc == 0)
-		rc = state_open(&s->state, s->context->conf->runtime_dir, &s->wake, &err);
-	if (rc == 0)
-		rc = store_open(&s->store, s->context->conf->persist_dir, &err);
-	if (rc != 0)
-		log_errorx("store cannot start: %s", err.text);
-	return rc;
-}
-
-static void
-store_close_all(struct store *s)
-{
-	state_close(s->store);
-	state_close(s->state);
-	wake_close(&s->wake);
-	store_history_free(s);
-	store_log_free(s);
-	store_publish_free(s);
-	store_consumers_free(s);
-	buf_free(&s->rows);
-}
-
 int
 store_main(const struct role_context *context, int control)
 {
@@ -515,14 +449,15 @@ store_main(const struct role_context *context, int control)
 	s.wake.fd = -1;
 	s.history.writer.keep = context->conf->record_keep;
 	s.history.writer.keep_age_ns = context->conf->record_keep_age_ns;
-	rc = store_open_all(&s);
-	if (rc == 0 && (rc = store_start(&s)) == 0) {
+	if ((rc = store_start(&s)) == 0) {
 		rc = store_loop(&s);
 		if (rc != 0)
 			log_errorx("store ends: state \"%s\", store \"%s\"",
-			    state_error_text(s.state), state_error_text(s.store));
+			    state_error_text(s.state),
+			    s.store != NULL ? state_error_text(s.store) : "closed");
 	}
-	store_close_all(&s);
+	store_start_undo(&s);
+	buf_free(&s.rows);
 	if (rc != 0)
 		return ROLE_EXIT_STATE;
 	return s.has_lost ? ROLE_EXIT_FLUSH : ROLE_EXIT_OK;

@@ -2,6 +2,7 @@
  * store: what the files of the store process share. Internal to them.
  *
  *	store.c			the process: gather, commit, answer, loop, drain
+ *	store_start.c		its beginning, also with a store that can only be read
  *	store_history.c		entries of the dispatch record
  *	store_publish.c		publishes: whose key is new, what each is answered, whom to wake
  *	store_log.c		the channels' logs: rows, appending, retention, heads
@@ -135,6 +136,8 @@ struct store {
 	struct wake wake;
 	struct state *state, *store;
 	int control, is_draining;
+	uint64_t epoch;			/* of the state */
+	int is_readonly;		/* the store could not be opened for writing */
 
 	/* Gathered and not yet written. */
 	struct buf rows;		/* struct store_row and its entries, one after the other */
@@ -162,6 +165,12 @@ struct store {
 /* Room in *ARRAY, of *SIZE elements of EACH bytes, for N of them. 0 or ERR_NOMEM. */
 int	store_room(void *array, size_t *size, size_t each, size_t n);
 
+/* store_start.c: open everything and say READY; the process goes on with a store that can be read only.
+ * Then store_start_again() tries to open it for writing: before each write. 0 or a negative code. */
+int	store_start(struct store *s);
+int	store_start_again(struct store *s);
+void	store_start_undo(struct store *s);
+
 /*
  * store_history.c. Everything that takes a transaction returns 0 or a code after which it has to be
  * aborted.
@@ -180,13 +189,17 @@ void	store_history_refused(struct store *s);
 /* In the state: answers, and what could not be written back into the inbox. */
 int	store_history_answer(struct store *s, struct state_txn *txn);
 /* One step from an earlier life of the daemon to this one. 1 when it is done. */
-int	store_history_enter(struct store *s, uint64_t epoch);
+int	store_history_enter(struct store *s);
+/* The same with a store that can only be read: how far it is. */
+int	store_history_look(struct store *s);
 void	store_history_free(struct store *s);
 
 /*
  * store_log.c. Changes of a transaction of the store: store_log_put before its commit, then
  * store_log_committed, or store_log_aborted.
  */
+/* Learn where the logs stand, and have the state know it; once more when the store can be written after
+ * all. */
 int	store_log_open(struct store *s);
 void	store_log_free(struct store *s);
 int	store_log_append(struct store *s, struct state_txn *txn, uint32_t number,
@@ -233,6 +246,8 @@ void	store_consumers_free(struct store *s);
 void	store_fault_text(const struct store *s, const char *what, char text[STORE_TEXT]);
 /* After a commit: is there room for what comes? */
 void	store_fault_judge(struct store *s, int is_tight);
+/* It could not be opened for writing; TEXT says why. */
+void	store_fault_set_open(struct store *s, const char *text);
 /* The commit failed with RC. */
 void	store_fault_set_for(struct store *s, int rc);
 /* 1 while the disk is full: looked at anew. */

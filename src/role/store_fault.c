@@ -35,14 +35,14 @@ store_fault_disk_is_full(struct store *s)
 }
 
 static void
-store_fault_set(struct store *s, uint32_t code, const char *what)
+store_fault_set_text(struct store *s, uint32_t code, const char *text)
 {
 	struct store_fault *fault = &s->fault;
 	int64_t now = clock_now_ns();
 	char before[STORE_TEXT];
 
 	memcpy(before, fault->text, sizeof before);
-	store_fault_text(s, what, fault->text);
+	snprintf(fault->text, sizeof fault->text, "%s", text);
 	fault->code = code;
 	if (strcmp(before, fault->text) != 0) {
 		log_errorx("the store cannot be written: %s", fault->text);
@@ -55,6 +55,21 @@ store_fault_set(struct store *s, uint32_t code, const char *what)
 	else if ((fault->retry_ns *= 2) > STORE_RETRY_MAX_NS)
 		fault->retry_ns = STORE_RETRY_MAX_NS;
 	fault->retry_at_ns = now + fault->retry_ns;
+}
+
+static void
+store_fault_set(struct store *s, uint32_t code, const char *what)
+{
+	char text[STORE_TEXT];
+
+	store_fault_text(s, what, text);
+	store_fault_set_text(s, code, text);
+}
+
+void
+store_fault_set_open(struct store *s, const char *text)
+{
+	store_fault_set_text(s, FRAME_REASON_OTHER, text);
 }
 
 static void
@@ -78,6 +93,8 @@ store_fault_clear(struct store *s)
 void
 store_fault_judge(struct store *s, int is_tight)
 {
+	if (s->is_readonly)
+		return;
 	if (is_tight)
 		store_fault_set(s, FRAME_REASON_PRESSURE, STORE_FAULT_TIGHT);
 	else if (s->fault.text[0] == '\0' &&
@@ -92,6 +109,8 @@ store_fault_judge(struct store *s, int is_tight)
 void
 store_fault_set_for(struct store *s, int rc)
 {
+	if (s->is_readonly)
+		return;		/* said already */
 	/* LMDB's own words for a full disk are often others. */
 	if (store_fault_disk_is_full(s))
 		store_fault_set_disk(s, "no space is left on the disk");

@@ -173,7 +173,7 @@ store_history_answer(struct store *s, struct state_txn *txn)
 /* What is still open of an earlier life is closed. Conn ids begin again with each, so nothing of this one is
  * written before. */
 int
-store_history_enter(struct store *s, uint64_t epoch)
+store_history_enter(struct store *s)
 {
 	struct history_writer *writer = &s->history.writer;
 	struct state_txn *txn;
@@ -182,7 +182,7 @@ store_history_enter(struct store *s, uint64_t epoch)
 	if ((rc = state_begin_write(s->store, &txn)) != 0)
 		return rc;
 	rc = history_write_begin(writer, txn);
-	if (rc == 0 && writer->meta.epoch == epoch) {
+	if (rc == 0 && writer->meta.epoch == s->epoch) {
 		s->applied = writer->meta.applied;
 		state_abort(txn);
 		return 1;
@@ -192,7 +192,7 @@ store_history_enter(struct store *s, uint64_t epoch)
 	if (rc >= 0 && n < STORE_HISTORY_CLOSE)
 		rc = n = history_close_ended(writer, STORE_HISTORY_CLOSE);
 	if (rc >= 0 && n < STORE_HISTORY_CLOSE) {
-		writer->meta.epoch = epoch;
+		writer->meta.epoch = s->epoch;
 		writer->meta.applied = 0;
 	}
 	if (rc >= 0)
@@ -202,6 +202,22 @@ store_history_enter(struct store *s, uint64_t epoch)
 		return rc;
 	}
 	return state_commit(txn);
+}
+
+int
+store_history_look(struct store *s)
+{
+	struct history_meta meta;
+	struct state_txn *txn;
+	int rc;
+
+	if ((rc = state_begin_read(s->store, &txn)) != 0)
+		return rc;
+	rc = history_meta_get(txn, &meta);
+	if (rc == 0 && meta.epoch == s->epoch)
+		s->applied = meta.applied;
+	state_abort(txn);
+	return rc == ERR_NOTFOUND ? 0 : rc;
 }
 
 void

@@ -52,13 +52,17 @@ store_log_enter(struct store *s, struct state_txn *txn)
 		channel = &s->log.channels[i];
 		if (!channel->conf->durable && !channel->conf->is_by_store)
 			continue;
-		if ((rc = store_channels_enter(txn, channel->conf->name, &row)) != 0)
+		rc = s->is_readonly ? store_channels_get(txn, channel->conf->name, &row) :
+		    store_channels_enter(txn, channel->conf->name, &row);
+		if (rc == ERR_NOTFOUND)
+			continue;	/* nothing of it is stored */
+		if (rc != 0)
 			return rc;
 		channel->number = row.number;
 		channel->mark = row.mark;
 		channel->keep_at_ns = 0;	/* retention may have become shorter */
 		s->log.keep_at_ns = 0;
-		if (!channel->conf->durable)
+		if (!channel->conf->durable || channel->is_moved)
 			continue;
 		channel->is_moved = 1;
 		s->log.moved[s->log.n_moved++] = i;
@@ -90,31 +94,29 @@ store_log_introduce(struct store *s, struct state_txn *txn)
 }
 
 static int
-store_log_within(struct store *s, struct state *state,
+store_log_within(struct store *s, struct state *state, int is_readonly,
     int (*apply)(struct store *s, struct state_txn *txn))
 {
 	struct state_txn *txn;
 	int rc;
 
-	if ((rc = state_begin_write(state, &txn)) != 0)
+	rc = is_readonly ? state_begin_read(state, &txn) : state_begin_write(state, &txn);
+	if (rc != 0)
 		return rc;
-	if ((rc = apply(s, txn)) == 0)
+	if ((rc = apply(s, txn)) == 0 && !is_readonly)
 		return state_commit(txn);
 	state_abort(txn);
 	return rc;
 }
 
-int
-store_log_open(struct store *s)
+static int
+store_log_make(struct store *s)
 {
 	const struct conf *conf = s->context->conf;
 	struct store_log *log = &s->log;
 	uint32_t i;
-	int rc;
 
-	log->keep_at_ns = INT64_MAX;
-	if ((log->n_channels = conf->n_channels) == 0)
-		return 0;
+	log->n_channels = conf->n_channels;
 	log->channels = calloc(log->n_channels, sizeof *log->channels);
 	log->changed = calloc(log->n_channels, sizeof *log->changed);
 	log->moved = calloc(log->n_channels, sizeof *log->moved);
@@ -124,9 +126,21 @@ store_log_open(struct store *s)
 		log->channels[i].conf = &conf->channels[i];
 		log->channels[i].keep_at_ns = INT64_MAX;
 	}
-	if ((rc = store_log_within(s, s->store, store_log_enter)) != 0)
+	return 0;
+}
+
+int
+store_log_open(struct store *s)
+{
+	int rc;
+
+	s->log.keep_at_ns = INT64_MAX;
+	if (s->context->conf->n_channels == 0)
+		return 0;
+	if ((s->log.channels == NULL && (rc = store_log_make(s)) != 0) ||
+	    (rc = store_log_within(s, s->store, s->is_readonly, store_log_enter)) != 0)
 		return rc;
-	return store_log_within(s, s->state, store_log_introduce);
+	return store_log_within(s, s->state, 0, store_log_introduce);
 }
 
 void

@@ -211,6 +211,60 @@ Test(store_full, a_full_disk_is_said_until_there_is_room)
 	umount2(store_dir, MNT_DETACH);
 }
 
+static int
+mount_store(unsigned long flags)
+{
+	return mount("none", store_dir, "tmpfs", MS_NOSUID | MS_NODEV | flags, "size=64m");
+}
+
+/* Whoever was written and not answered is told so; whoever comes is refused; and it ends by itself. */
+Test(store_full, a_store_that_can_only_be_read_is_said_until_it_can_be_written)
+{
+	int64_t give_up_ns = clock_now_ns() + PATIENCE_NS;
+	struct state_txn *lock;
+	struct err err = { 0 };
+	uint64_t number;
+
+	if (unshare(CLONE_NEWNS) == -1 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) == -1 ||
+	    mount_store(0) == -1)
+		cr_skip_test("no mount namespace");
+	cr_assert(eq(int, store_create(store_dir, FIXTURE_SLOTS, &err), 0), "%s", err.text);
+	spawn_store();
+	await_ready();
+	connect_to(5);
+	subscribe(5, COPIES);
+	stop_store();
+	publish(5, ++request, "0#k:a 3>b 0#k:c");
+	look_readonly();
+	number = state_last_number(store_env);
+	lock = write_begin();
+	kill(store_pid, SIGCONT);
+	while (state_last_number(store_env) == number) {
+		cr_assert(clock_now_ns() < give_up_ns);
+		usleep(1000);
+	}
+	kill_store();
+	state_close(store_env);
+	store_env = NULL;
+	cr_assert(eq(int, mount_store(MS_REMOUNT | MS_RDONLY), 0));
+	state_abort(lock);
+	spawn_store();
+	await_ready();
+	assert_text(told_next(5), "1:S=");
+	cr_assert(eq(u64, channel_row(DURABLE).mark.head, 1));
+	assert_text(kept(COPIES), "1 b");
+	assert_refusal(publish_large(DURABLE, 10), "Read-only file system");
+	cr_assert(eq(int, dispatch(), FRAME_REASON_OTHER));
+	cr_assert(eq(u64, rows_in(STATE_INBOX), 0));
+	/* it finds out by itself */
+	cr_assert(eq(int, mount_store(MS_REMOUNT), 0));
+	await_room(DURABLE, 10);
+	cr_assert(eq(u64, channel_row(DURABLE).mark.head, 2));
+	cr_assert(eq(int, dispatch(), HISTORY_RECORDED));
+	cr_assert(eq(int, drain_store(), ROLE_EXIT_OK));
+	umount2(store_dir, MNT_DETACH);
+}
+
 /* The state has no room for copies, because somebody does not read: what is durable goes on. */
 Test(store_full, copies_give_way_when_the_state_is_full)
 {
