@@ -379,6 +379,22 @@ client_may_read(const struct liminal *conn)
 	return buf_len(&conn->in) < CLIENT_INPUT_MAX + conn->max_frame;
 }
 
+/* Make room in the input: what is for nobody goes, the rest is set aside. */
+static int
+client_make_room(struct liminal *conn)
+{
+	enum client_kind kind;
+	struct frame frame;
+	int r = LIMINAL_OK;
+
+	if (!client_may_read(conn))
+		r = client_take(conn, 0, &frame, &kind);
+	if (r != LIMINAL_OK && r != LIMINAL_BUSY)
+		return r;
+	return client_may_read(conn) ? LIMINAL_OK : client_fail(conn, LIMINAL_BUSY,
+	    "%zu bytes arrived and were not taken", buf_len(&conn->in));
+}
+
 int
 liminal_flush(struct liminal *conn, int timeout_ms)
 {
@@ -395,9 +411,8 @@ liminal_flush(struct liminal *conn, int timeout_ms)
 			    "the server reads no more");
 		if (buf_len(&conn->out) == 0)
 			return LIMINAL_OK;
-		if (!client_may_read(conn))
-			return client_fail(conn, LIMINAL_BUSY,
-			    "%zu bytes arrived and were not taken", buf_len(&conn->in));
+		if ((r = client_make_room(conn)) != LIMINAL_OK)
+			return r;
 		r = client_poll(conn, &wait);
 		if (r == 0)
 			return client_fail(conn, LIMINAL_TIMED_OUT, "timed out");

@@ -240,6 +240,51 @@ Test(client_channel, shows_only_what_failed_to_a_program_that_wants_no_more)
 	fake_end(&fake);
 }
 
+#define N_FLOOD		1000000
+
+/* Acknowledges a million at once, and reads on when all of that is read. */
+static void
+script_acknowledges_a_flood(struct fake *fake)
+{
+	struct frame frame;
+
+	shake_hands(fake);
+	for (uint32_t i = 1; i <= N_FLOOD; i++)
+		fake_expect(fake, FRAME_PUBLISH, NULL);
+	for (uint32_t i = 1; i <= N_FLOOD; i++)
+		put_published(fake, i, i, 0);
+	fake_send(fake);
+	do
+		FAKE_CHECK(fake_receive(fake, &frame));
+	while (frame.type != FRAME_DISCONNECT);
+	fake_expect_end(fake);
+}
+
+Test(client_channel, flushes_whatever_comes_meanwhile_that_nobody_wants)
+{
+	static uint8_t large[65536];
+	struct liminal *conn;
+	struct fake fake;
+	int r;
+
+	fake_start(&fake, script_acknowledges_a_flood);
+	conn = fake_connect(&fake);
+	liminal_set_ack_events(conn, LIMINAL_ACKS_ERRORS);
+	liminal_set_max_frame(conn, 2 * sizeof(large));
+	for (int i = 0; i < N_FLOOD; i++)
+		if (liminal_publish(conn, "c", "x", 1, NULL) == LIMINAL_BUSY) {
+			cr_assert(eq(int, liminal_flush(conn, FAKE_WAIT_MS), LIMINAL_OK));
+			i--;
+		}
+	while ((r = liminal_publish(conn, "c", large, sizeof(large), NULL)) == LIMINAL_OK)
+		continue;
+	cr_assert(eq(int, r, LIMINAL_BUSY));
+	cr_assert(eq(int, liminal_flush(conn, FAKE_WAIT_MS), LIMINAL_OK), "%s",
+	    liminal_error_text(conn));
+	liminal_free(conn);
+	fake_end(&fake);
+}
+
 /* The answer to the first wait comes after its time, before that of an event and of the second. */
 static void
 script_answers_a_wait_late(struct fake *fake)
