@@ -24,8 +24,10 @@
 #include "state/end.h"
 #include "state/store.h"
 
-/* What one read takes; a frame that needs more gets more. */
+/* What one read takes; a frame that needs more gets more. And what it takes when the one before was filled:
+ * a turn's transaction and pokes cost the same for more messages. More than this leaves the cache. */
 #define CONNECTION_READ		(64 * 1024)
+#define CONNECTION_READ_MUCH	(128 * 1024)
 /* What one wait may find ready. */
 #define CONNECTION_EVENTS	16
 /* Buffers of an idle connection keep at most this. */
@@ -225,15 +227,16 @@ connection_hung_up(struct connection *c, int error)
 static void
 connection_read(struct connection *c)
 {
-	size_t want = CONNECTION_READ, have = buf_len(&c->in);
+	size_t least = c->has_much ? CONNECTION_READ_MUCH : CONNECTION_READ, want = least;
+	size_t have = buf_len(&c->in);
 	uint8_t *room;
 	ssize_t n;
 
 	/* Room grows with what has really come, not with what a header promised. */
 	if (c->in_need > have + want)
 		want = c->in_need - have < have ? c->in_need - have : have;
-	if (want < CONNECTION_READ)
-		want = CONNECTION_READ;
+	if (want < least)
+		want = least;
 	room = buf_reserve(&c->in, want);
 	if (room == NULL) {
 		connection_end(c, ROLE_EXIT_SYSTEM, "out of memory for the input");
@@ -242,6 +245,7 @@ connection_read(struct connection *c)
 	n = recv(c->peer->fd, room, want, MSG_DONTWAIT);
 	if (n > 0) {
 		c->has_grown |= n > CONNECTION_KEEP;
+		c->has_much = n >= CONNECTION_READ;
 		buf_commit(&c->in, (size_t)n);
 		if (c->in_need <= buf_len(&c->in))
 			connection_decode(c);

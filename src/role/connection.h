@@ -264,6 +264,7 @@ struct connection {
 	uint64_t seen_number;		/* the last transaction that was looked at */
 	unsigned inbox_rows;		/* that were read and are to be removed */
 	int has_grown;			/* more than a little was read at once: worth trimming */
+	int has_much;			/* the last read was filled: the next one takes more */
 	int tidy_fd, is_tidy_armed;	/* removes them if nothing else comes first; -1 = no timer yet */
 
 	struct intent *intents;
