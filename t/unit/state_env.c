@@ -34,7 +34,8 @@ Test(state_env, tables_show_in_mdb_stat_under_their_names)
 {
 	static const char *const names[] = { "connections", "workers", "pool", "pushes",
 	    "inbox", "pending", "conversations", "counters", "channels", "messages",
-	    "subscriptions", "registrations", "operations" };
+	    "subscriptions", "registrations", "operations", "listeners", "consumers", "keys",
+	    "keys_by_age" };
 	char path[128], out[16384], line[64];
 	size_t i;
 
