@@ -1,16 +1,17 @@
 /*
- * The store process: group commit of everything that outlives a restart: the dispatch record, what is
- * published to durable channels, where durable subscriptions are.
+ * The store process: group commit of everything that outlives a restart: the dispatch record, what
+ * is published to durable channels, where durable subscriptions are.
  *
- * Its inbox is the queue: connections put there what is to be written, in the transactions in which
- * it happens. A turn takes what has gathered, writes it with one synchronous commit, and then, in one
- * transaction of the state, removes it from the inbox, answers those who wait, and moves the heads of
- * the channels. What gathers while a commit runs is the next one's: the slower the disk, the larger
- * the batch.
+ * Its inbox is the queue: connections put there what is to be written, in the transactions in
+ * which it happens. A turn takes what has gathered, writes it with one synchronous commit, and
+ * then, in one transaction of the state, removes it from the inbox, answers those who wait, and
+ * moves the heads of the channels. What gathers while a commit runs is the next one's: the slower
+ * the disk, the larger the batch.
  *
- * It may be killed at any point. Rows leave the inbox only together with their answers, and the store's
- * own transaction notes up to which row everything is in it, so a successor writes nothing twice
- * and answers what was not answered. No transaction of the state is open while the disk works.
+ * It may be killed at any point. Rows leave the inbox only together with their answers, and the
+ * store's own transaction notes up to which row everything is in it, so a successor writes nothing
+ * twice and answers what was not answered. No transaction of the state is open while the disk
+ * works.
  *
  * When the disk refuses, those who wait are told at once, what nobody waits for is dropped and
  * counted, and a mark in the state keeps new dispatches away until it can be written again.

@@ -9,8 +9,8 @@
  *	store_consumers.c	durable subscriptions: where they go on, cursors
  *	store_fault.c		why the store cannot be written
  *
- * A batch is what one transaction of the store takes: rows of the inbox that are new, all of them, or
- * rows that an earlier process has written and not answered, all of them.
+ * A batch is what one transaction of the store takes: rows of the inbox that are new, all of them,
+ * or rows that an earlier process has written and not answered, all of them.
  */
 #ifndef LIMINAL_ROLE_STORE_H
 #define LIMINAL_ROLE_STORE_H
@@ -83,6 +83,7 @@ struct store_item {
 	uint32_t channel;
 	uint8_t is_routed, has_key;
 	uint8_t outcome;		/* enum publication_outcome */
+	uint8_t is_refused;		/* for want of room for its own key */
 };
 
 /* One entry of the inbox: answered as one. */
@@ -158,15 +159,16 @@ struct store {
 	struct store_fault fault;
 
 	int64_t readers_checked_ns;
-	int is_broken;			/* LMDB failed to write its head: a new process has to go on */
+	int is_broken;			/* of no use any more: a new process has to go on */
 	int has_lost;			/* what the drain was to make durable is not */
 };
 
 /* Room in *ARRAY, of *SIZE elements of EACH bytes, for N of them. 0 or ERR_NOMEM. */
 int	store_room(void *array, size_t *size, size_t each, size_t n);
 
-/* store_start.c: open everything and say READY; the process goes on with a store that can be read only.
- * Then store_start_again() tries to open it for writing: before each write. 0 or a negative code. */
+/* store_start.c: open everything and say READY; the process goes on with a store that can be
+ * read only. Then store_start_again() tries to open it for writing: before each write. 0 or a
+ * negative code. */
 int	store_start(struct store *s);
 int	store_start_again(struct store *s);
 void	store_start_undo(struct store *s);
@@ -181,8 +183,8 @@ void	store_history_begin(struct store *s);
 int	store_history_write(struct store *s, const struct inbox_entry *entry, const void *body);
 /* The same when nothing could be written: note who waits, and whose end must not be lost. */
 int	store_history_refuse(struct store *s, const struct inbox_entry *entry, const void *body);
-/* What the ended have left open is closed, what is old goes; *N_DONE grows by what was done. N_CLOSED:
- * dispatches that the batch has closed. */
+/* What the ended have left open is closed, what is old goes; *N_DONE grows by what was done.
+ * N_CLOSED: dispatches that the batch has closed. */
 int	store_history_tidy(struct store *s, uint64_t n_closed, unsigned *n_done);
 /* All of the batch was refused. */
 void	store_history_refused(struct store *s);
@@ -198,8 +200,8 @@ void	store_history_free(struct store *s);
  * store_log.c. Changes of a transaction of the store: store_log_put before its commit, then
  * store_log_committed, or store_log_aborted.
  */
-/* Learn where the logs stand, and have the state know it; once more when the store can be written after
- * all. */
+/* Learn where the logs stand, and have the state know it; once more when the store can be
+ * written after all. */
 int	store_log_open(struct store *s);
 void	store_log_free(struct store *s);
 int	store_log_append(struct store *s, struct state_txn *txn, uint32_t number,

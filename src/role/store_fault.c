@@ -15,8 +15,8 @@
 #define STORE_RETRY_MIN_NS	(CLOCK_SECOND / 4)
 #define STORE_RETRY_MAX_NS	(5 * CLOCK_SECOND)
 
-#define STORE_FAULT_FULL	"the store is full; what it keeps is said by dispatch record_keep " \
-				"and by the channels' keep_ settings"
+#define STORE_FAULT_FULL	"the store is full; what it keeps is said by dispatch " \
+				"record_keep and by the channels' keep_ settings"
 
 void
 store_fault_text(const struct store *s, const char *what, char text[STORE_TEXT])

@@ -131,7 +131,8 @@ store_history_tidy(struct store *s, uint64_t n_closed, unsigned *n_done)
 	*n_done += (unsigned)n;
 	h->is_closing = n == STORE_HISTORY_CLOSE;
 	/* More than has come, so that what has piled up gets less. */
-	n = history_trim(&h->writer, STORE_HISTORY_TRIM + n + (int)n_closed, s->n_rows > 0, &next_ns);
+	n = history_trim(&h->writer, STORE_HISTORY_TRIM + n + (int)n_closed, s->n_rows > 0,
+	    &next_ns);
 	if (n < 0)
 		return n;
 	*n_done += (unsigned)n;
@@ -170,8 +171,8 @@ store_history_answer(struct store *s, struct state_txn *txn)
 	return rc;
 }
 
-/* What is still open of an earlier life is closed. Conn ids begin again with each, so nothing of this one is
- * written before. */
+/* What is still open of an earlier life is closed. Conn ids begin again with each, so nothing of
+ * this one is written before. */
 int
 store_history_enter(struct store *s)
 {

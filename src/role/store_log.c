@@ -1,10 +1,11 @@
 /*
- * The channels' logs in the store: where each stands, what it keeps, and the heads that the state shows.
+ * The channels' logs in the store: where each stands, what it keeps, and the heads that the state
+ * shows.
  *
- * This process is the only one that writes them, so it keeps the marks in memory; they are as its last
- * commit left them. The state's row of a durable channel follows in the transaction that answers
- * the publishers. A process that begins takes the marks from the store; if its predecessor died
- * between the two commits, the state's rows follow with its first answers.
+ * This process is the only one that writes them, so it keeps the marks in memory; they are as its
+ * last commit left them. The state's row of a durable channel follows in the transaction that
+ * answers the publishers. A process that begins takes the marks from the store; if its predecessor
+ * died between the two commits, the state's rows follow with its first answers.
  *
  * What is beyond a channel's bound is not there for readers (state/log.h), so it is removed for
  * many messages at a time: each removal touches pages that an append alone would not.
@@ -18,8 +19,8 @@
 #include "state/keys.h"
 #include "state/store_channels.h"
 
-/* Rows and keys of one channel that one commit removes at most, and when it is done: so long after an
- * append, or at once when so much was appended since. */
+/* Rows and keys of one channel that one commit removes at most, and when it is done: so long
+ * after an append, or at once when so much was appended since. */
 #define STORE_LOG_ROWS		512
 #define STORE_LOG_KEYS		2048
 #define STORE_LOG_KEEP_NS	(50 * CLOCK_MS)
@@ -70,8 +71,8 @@ store_log_enter(struct store *s, struct state_txn *txn)
 	return 0;
 }
 
-/* The state knows nothing yet of what the store has: from now on it does. In a state that has been told
- * heads move with answers only. */
+/* The state knows nothing yet of what the store has: from now on it does. In a state that has
+ * been told heads move with answers only. */
 static int
 store_log_introduce(struct store *s, struct state_txn *txn)
 {

@@ -6,9 +6,9 @@
  * decide what is written at all, so those of every channel that leads to a durable one are in the
  * store; those of the other channels, which only copies are for, are in the state.
  *
- * A process that finds a batch written and not answered judges it again as it was judged: by the time that the
- * store has noted, and a key that the batch itself brought tells whose it is. Nothing is
- * removed of the keys before that.
+ * A process that finds a batch written and not answered judges it again as it was judged: by the
+ * time that the store has noted, and a key that the batch itself brought tells whose it is.
+ * Nothing is removed of the keys before that.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -100,6 +100,7 @@ store_publish_take_item(void *arg, const struct publication_item *from)
 	item->has_key = (from->flags & PUBLICATION_KEYED) != 0 &&
 	    s->log.channels[from->channel].conf->dedup_window_ns > 0;
 	item->outcome = PUBLICATION_STORED;
+	item->is_refused = 0;
 	taking->publication->n++;
 	taking->publication->n_published += !is_routed;
 	return 0;
@@ -227,8 +228,10 @@ store_publish_judge(struct store *s, const struct keys *keys, struct store_item 
 	if (rc < 0)
 		return rc;
 	item->outcome = PUBLICATION_STORED;
+	item->is_refused = 0;
 	if (rc == 1) {
-		/* Rows are numbered anew in each life of the daemon; with the time it is certain. */
+		/* Rows are numbered anew in each life of the daemon; with the time it is
+		 * certain. */
 		if (found.row != row.row || found.item != row.item ||
 		    found.until_ns != row.until_ns)
 			item->outcome = PUBLICATION_DUPLICATE;
@@ -238,6 +241,7 @@ store_publish_judge(struct store *s, const struct keys *keys, struct store_item 
 	    keys_put(keys, item->key.data, item->key.len, &row, conf->dedup_keys);
 	if (rc == ERR_BUSY) {
 		item->outcome = PUBLICATION_KEYS_FULL;
+		item->is_refused = 1;
 		rc = 0;
 	}
 	return rc;
@@ -370,8 +374,9 @@ store_publish_judge_copies(struct store *s, struct state_txn *txn, uint32_t numb
 	return rc < 0 ? rc : 0;
 }
 
-/* Append the batch's messages to an ephemeral channel. They were acknowledged with what is durable: if the
- * state has no room for them, what the channel keeps is given up, and who has not read it is shed. */
+/* Append the batch's messages to an ephemeral channel. They were acknowledged with what is
+ * durable: if the state has no room for them, what the channel keeps is given up, and who has
+ * not read it is shed. */
 static int
 store_publish_copy(struct store *s, struct state_txn *txn, uint32_t number,
     struct channels_row *row)
@@ -533,21 +538,16 @@ store_publish_poke(void *arg, uint64_t conn_id, const struct subscriptions_liste
 	return 0;
 }
 
-/* What came of copies, for `liminal status`. */
+/* Copies that their target had no room for, for `liminal status`: nobody else is told. */
 static void
 store_publish_tally(struct store *s)
 {
-	uint64_t n_made = 0, n_refused = 0;
+	uint64_t n = 0;
 	size_t i;
 
-	for (i = 0; i < s->publish.n_items; i++) {
-		if (!s->publish.items[i].is_routed)
-			continue;
-		n_made += s->publish.items[i].outcome == PUBLICATION_STORED;
-		n_refused += s->publish.items[i].outcome == PUBLICATION_KEYS_FULL;
-	}
-	board_count(s->mine, BOARD_ROUTED, n_made);
-	board_count(s->mine, BOARD_ROUTE_ERRORS, n_refused);
+	for (i = 0; i < s->publish.n_items; i++)
+		n += s->publish.items[i].is_routed && s->publish.items[i].is_refused;
+	board_count(s->mine, BOARD_ROUTE_ERRORS, n);
 }
 
 int

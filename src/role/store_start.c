@@ -1,9 +1,10 @@
 /*
  * The beginning of the store process.
  *
- * A store that can be read and not written (the file system has become read-only, say) is no reason
- * not to begin: whoever waits for the store would wait for ever. Those that a predecessor did not
- * answer are answered, the others are refused with the reason, and before each refusal it is tried again.
+ * A store that can be read and not written (the file system has become read-only, say) is no
+ * reason not to begin: whoever waits for the store would wait for ever. Those that a predecessor
+ * did not answer are answered, the others are refused with the reason, and before each refusal it
+ * is tried again.
  */
 #include <stdio.h>
 #include <string.h>

@@ -1,9 +1,9 @@
 /*
  * store_channels: the channels that the store knows, and what its last batch of publishes was.
  *
- * A channel gets its number with its first row and keeps it: what it has stored lies under it, whatever
- * place it has in the configuration. A channel that is not configured any more keeps its row and
- * its messages, and goes on where it was when it is configured again.
+ * A channel gets its number with its first row and keeps it: what it has stored lies under it,
+ * whatever place it has in the configuration. A channel that is not configured any more keeps its
+ * row and its messages, and goes on where it was when it is configured again.
  *
  * Key: the channel's name. To change a row: raise its version, and read the old one.
  */
@@ -38,8 +38,8 @@ int	store_channels_enter(struct state_txn *txn, const char *name,
 	    struct store_channels_row *row);
 
 /*
- * In the table meta, under STORE_PUBLISHED_KEY: the newest transaction that had publishes. A process that
- * finds them written and not answered answers them as this one would have.
+ * In the table meta, under STORE_PUBLISHED_KEY: the newest transaction that had publishes. A
+ * process that finds them written and not answered answers them as this one would have.
  */
 #define STORE_PUBLISHED_KEY	"published"
 #define STORE_PUBLISHED_VERSION	1

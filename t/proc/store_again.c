@@ -1,6 +1,6 @@
 /*
- * A store process that is killed when its commit has reached the disk and nobody has been answered: its
- * successor answers as it would have, and writes nothing again.
+ * A store process that is killed when its commit has reached the disk and nobody has been
+ * answered: its successor answers as it would have, and writes nothing again.
  *
  * The test holds the state's write lock, so that the process stops between the two.
  */

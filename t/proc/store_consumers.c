@@ -20,7 +20,8 @@ static void
 post_open(uint64_t request, const char *name, uint32_t start, uint64_t sequence, uint64_t now)
 {
 	struct consumers_open open = { DURABLE, start, sequence, now };
-	struct inbox_entry entry = { .kind = INBOX_CONSUMER_OPEN, .request = request, .conn_id = 5 };
+	struct inbox_entry entry = { .kind = INBOX_CONSUMER_OPEN, .request = request,
+	    .conn_id = 5 };
 	struct state_txn *txn = write_begin();
 	struct buf body = { 0 };
 
@@ -40,7 +41,8 @@ post_cursor(const char *name, uint64_t cursor, struct consumers_range first,
 {
 	struct consumers_cursor head = { DURABLE, (uint32_t)strlen(name) };
 	struct inbox_entry entry = { .kind = INBOX_CURSOR, .conn_id = 5 };
-	struct consumers_row row = { .version = CONSUMERS_VERSION, .cursor = cursor, .since_ns = 1 };
+	struct consumers_row row = { .version = CONSUMERS_VERSION, .cursor = cursor,
+	    .since_ns = 1 };
 	struct state_txn *txn = write_begin();
 	struct buf body = { 0 };
 

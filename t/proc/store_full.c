@@ -217,12 +217,14 @@ mount_store(unsigned long flags)
 	return mount("none", store_dir, "tmpfs", MS_NOSUID | MS_NODEV | flags, "size=64m");
 }
 
-/* Whoever was written and not answered is told so; whoever comes is refused; and it ends by itself. */
+/* Whoever was written and not answered is told so; whoever comes is refused; and it ends by
+ * itself. */
 Test(store_full, a_store_that_can_only_be_read_is_said_until_it_can_be_written)
 {
 	int64_t give_up_ns = clock_now_ns() + PATIENCE_NS;
-	struct state_txn *lock;
+	struct state_txn *lock, *txn;
 	struct err err = { 0 };
+	char text[256];
 	uint64_t number;
 
 	if (unshare(CLONE_NEWNS) == -1 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) == -1 ||
@@ -251,6 +253,9 @@ Test(store_full, a_store_that_can_only_be_read_is_said_until_it_can_be_written)
 	spawn_store();
 	await_ready();
 	assert_text(told_next(5), "1:S=");
+	txn = read_begin();
+	cr_assert(eq(int, history_fault(txn, text, sizeof text), 0));
+	state_abort(txn);
 	cr_assert(eq(u64, channel_row(DURABLE).mark.head, 1));
 	assert_text(kept(COPIES), "1 b");
 	assert_refusal(publish_large(DURABLE, 10), "Read-only file system");

@@ -1,5 +1,5 @@
-/* What the store process does with publishes, really: what is on disk when it answers, and what each is
- * answered. */
+/* What the store process does with publishes, really: what is on disk when it answers, and what
+ * each is answered. */
 #include "proc/store_publishing.h"
 
 TestSuite(store_publish, .init = publishing_init, .fini = proc_fini);
@@ -85,7 +85,8 @@ Test(store_publish, a_channel_keeps_its_number_and_its_messages_whatever_else_is
 	publish(5, 1, "0:a 1:x");
 	answers(5, 1);
 	cr_assert(eq(int, drain_store(), ROLE_EXIT_OK));
-	/* the first one is not configured any more, the second has its place, and there is a third */
+	/* the first one is not configured any more, the second has its place, and there is a
+	 * third */
 	conf.channels = channels + 1;
 	conf.n_channels = 2;
 	channels[LEADING].durable = true;
@@ -210,6 +211,22 @@ Test(store_publish, keys_go_with_the_copies)
 	assert_text(stored(DURABLE), "1 a");
 	assert_text(kept(COPIES), "1 a y");
 	cr_assert(eq(int, drain_store(), ROLE_EXIT_OK));
+}
+
+/* Nobody is told of such a copy; it is counted. */
+Test(store_publish, a_copy_that_finds_no_room_for_its_key_is_counted)
+{
+	channels[DURABLE].dedup_keys = channels[COPIES].dedup_keys = 1;
+	spawn_store();
+	await_ready();
+	connect_to(5);
+	subscribe(5, COPIES);
+	publish(5, 1, "2#a:a 0#a>b 3#a>c 2#d:d 0#d>e 3#d>f 0#g:g 3>h");
+	assert_text(told_next(5), "1:SSF");
+	assert_text(stored(DURABLE), "1 b");
+	assert_text(kept(COPIES), "1 c");
+	cr_assert(eq(int, drain_store(), ROLE_EXIT_OK));
+	cr_assert(eq(u64, board_sum(fixture_board, BOARD_ROUTE_ERRORS), 2));
 }
 
 Test(store_publish, keys_are_bounded_and_their_time_passes)
@@ -341,7 +358,8 @@ Test(store_publish, what_does_not_read_back_is_refused)
 	commit(txn);
 	publish(5, 2, "0:c");
 	kill(store_pid, SIGCONT);
-	assert_text(told(&answers(5, 2)->list[0]), "the store process cannot read what was published");
+	assert_text(told(&answers(5, 2)->list[0]),
+	    "the store process cannot read what was published");
 	assert_text(stored(DURABLE), "1 c");
 	cr_assert(eq(int, drain_store(), ROLE_EXIT_OK));
 }

@@ -1,8 +1,8 @@
 /*
- * The store process, really: fed by processes that publish, killed at any instruction, restarted as the
- * master does. Every message that was acknowledged must be stored exactly once and in its
- * publisher's order, every publish answered exactly once, every key taken by exactly one message, and every
- * copy must be there with its source, once.
+ * The store process, really: fed by processes that publish, killed at any instruction, restarted
+ * as the master does. Every message that was acknowledged must be stored exactly once and in its
+ * publisher's order, every publish answered exactly once, every key taken by exactly one message,
+ * and every copy must be there with its source, once.
  */
 #include <sys/mman.h>
 #include <time.h>
@@ -192,7 +192,8 @@ publisher_sleep(struct publisher *p)
 static void __attribute__((noreturn))
 publisher_main(unsigned number, uint64_t conn_id)
 {
-	struct publisher p = { .number = number, .conn_id = conn_id, .seed = (unsigned)conn_id * 31 };
+	struct publisher p = { .number = number, .conn_id = conn_id,
+	    .seed = (unsigned)conn_id * 31 };
 	struct state_txn *txn;
 	int rc;
 

@@ -81,8 +81,8 @@ subscribe(uint64_t conn_id, uint32_t channel)
 	return row.base;
 }
 
-/* Messages in a line, "0:a 1>b 0#k:c": a for channel 0; b, a copy of it, for channel 1; c for channel 0
- * under the key k. */
+/* Messages in a line, "0:a 1>b 0#k:c": a for channel 0; b, a copy of it, for channel 1; c for
+ * channel 0 under the key k. */
 static inline int
 publication_body(const char *spec, struct buf *body)
 {
@@ -158,7 +158,8 @@ answers(uint64_t conn_id, unsigned n)
 	return events;
 }
 
-/* An answer in a line: "3:SD=" is first id 3; stored, delivered, a duplicate; F: keys full. A refusal is its text. */
+/* An answer in a line: "3:SD=" is first id 3; stored, delivered, a duplicate; F: keys full. A
+ * refusal is its text. */
 static inline const char *
 told(const struct event *event)
 {
@@ -211,7 +212,8 @@ look_readonly(void)
 	cr_assert(eq(int, store_open_readonly(&store_env, store_dir, &err), 0), "%s", err.text);
 }
 
-/* The payloads of a log, in order, with what came before the first: "3 a b c" begins with message 3. */
+/* The payloads of a log, in order, with what came before the first: "3 a b c" begins with
+ * message 3. */
 static inline const char *
 log_text(const struct log *log, const struct log_mark *mark)
 {
