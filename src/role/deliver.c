@@ -8,7 +8,8 @@
  *
  * What the socket does not take stays in the log, and no copy of it is made but of the rest of one
  * frame. So the channel's bound is the bound of what a slow subscriber costs: beyond it, a plain
- * subscription is shed, and a durable one goes on with what is still kept.
+ * subscription is shed, also while its client reads nothing at all, and a durable one goes on with
+ * what is still kept.
  */
 #include <errno.h>
 #include <limits.h>
@@ -45,10 +46,10 @@ struct deliverer {
 	uint8_t small[DELIVER_WRITE_BYTES + DELIVER_SMALL];
 
 	uint64_t looked;		/* number of the state's transaction that was delivered from */
-	int64_t expires_ns;		/* monotonic: while the socket is full, when something becomes too old */
-	int is_behind;			/* there is more to deliver, as soon as it goes */
+	int is_behind;			/* there may be more to deliver than was, whatever is new */
 	int is_blocked;			/* the socket takes no more */
 	uint64_t turn;			/* id of the subscription that comes first next */
+	struct state_txn *txn, *store;	/* of this turn; NULL = not begun */
 	struct channels_row row;	/* of the channel that was looked at last */
 	uint32_t row_number;
 	int has_row;
@@ -67,12 +68,9 @@ struct delivery {
 static struct deliverer *
 deliver_deliverer(struct connection *c)
 {
-	if (c->deliverer != NULL)
-		return c->deliverer;
-	if ((c->deliverer = calloc(1, sizeof *c->deliverer)) == NULL)
+	if (c->deliverer == NULL &&
+	    (c->deliverer = calloc(1, sizeof *c->deliverer)) == NULL)
 		connection_end(c, ROLE_EXIT_SYSTEM, "out of memory for deliveries");
-	else
-		c->deliverer->expires_ns = INT64_MAX;
 	return c->deliverer;
 }
 
@@ -377,140 +375,117 @@ deliver_one(struct connection *c, struct deliverer *d, struct subscription *s, s
 		}
 		rc = deliver_skip(c, d, s, log, &bound, now);
 	}
-	if (run.left == 0 || (d->is_blocked && deliver_next(s, clock_now_ns(), &what)))
+	if (!d->is_blocked && run.left == 0)
 		d->is_behind = 1;
 	return rc;
 }
 
 static int
-deliver_look(struct deliverer *d, struct state_txn *txn, struct subscription *s)
+deliver_look(struct deliverer *d, struct subscription *s)
 {
 	int rc = 0;
 
 	if (!d->has_row || d->row_number != s->number)
-		rc = channels_get(txn, s->number, &d->row);
+		rc = channels_get(d->txn, s->number, &d->row);
 	d->has_row = rc == 0;
 	d->row_number = s->number;
 	s->head = d->row.mark.head;
 	return rc;
 }
 
-/* Where the log of S lies; *STORE is opened when it is there. */
+/* Where the messages of S lie, in the snapshots of this turn. */
 static int
-deliver_log(struct connection *c, const struct deliverer *d, const struct subscription *s,
-    struct state_txn *txn, struct state_txn **store, struct log *log)
+deliver_log(struct connection *c, struct deliverer *d, const struct subscription *s,
+    struct log *log)
 {
-	int rc = 0;
+	int rc;
 
-	if (s->channel->durable && *store == NULL)
-		rc = state_begin_read(c->store, store);
-	log->txn = s->channel->durable ? *store : txn;
-	log->table = s->channel->durable ? STORE_MESSAGES : STATE_MESSAGES;
-	log->channel = s->channel->durable ? d->row.store_number : s->number;
-	return rc;
+	if (!s->channel->durable) {
+		*log = (struct log){ d->txn, STATE_MESSAGES, s->number };
+		return 0;
+	}
+	if (d->store == NULL && (rc = state_begin_read(c->store, &d->store)) != 0)
+		return rc;
+	*log = (struct log){ d->store, STORE_MESSAGES, d->row.store_number };
+	return 0;
 }
 
 /* Every subscription that has something to get, beginning with the one whose turn it is. */
 static int
-deliver_all(struct connection *c, struct deliverer *d, struct state_txn *txn)
+deliver_all(struct connection *c, struct deliverer *d)
 {
 	struct subscription *s, *first;
-	struct state_txn *store = NULL;
 	struct channel_run what;
 	struct log log;
 	int rc = 0;
 
-	d->has_row = 0;
 	d->is_behind = 0;
 	first = subscription_from(c, d->turn);
 	s = first;
 	while (rc == 0 && s != NULL && !c->is_ending) {
 		if (s->is_live)
-			rc = deliver_look(d, txn, s);
+			rc = deliver_look(d, s);
 		if (rc == 0 && s->is_live && deliver_next(s, clock_now_ns(), &what)) {
 			if (d->is_blocked) {
 				d->turn = s->id;
-				d->is_behind = 1;
 				break;
 			}
-			if ((rc = deliver_log(c, d, s, txn, &store, &log)) == 0)
+			if ((rc = deliver_log(c, d, s, &log)) == 0)
 				rc = deliver_one(c, d, s, &log);
 		}
 		s = subscription_after(c, s);
 		if (s == first)
 			break;
 	}
-	if (store != NULL)
-		state_abort(store);
+	/* What is left has to be seen again when the socket takes it, though nothing is new then. */
+	d->is_behind |= d->is_blocked;
 	return rc;
 }
 
-/* Is what S waits to write still kept? When not, it is shed. */
+/* The socket takes nothing. Which plain subscriptions has their channel overtaken meanwhile? They are
+ * not waited for, though the client may never read on. */
 static int
-deliver_judge_one(struct connection *c, struct deliverer *d, struct subscription *s,
-    const struct log *log)
+deliver_find_overtaken(struct connection *c, struct deliverer *d)
 {
-	const struct log_bound bound = channel_bound(s->channel);
-	int64_t now = clock_realtime_ns(), left;
-	struct log_reader reader;
-	int rc, is_kept = 0;
-
-	rc = log_open(&reader, log, s->next);
-	if (rc == 0) {
-		if ((rc = log_next(&reader)) == 0)
-			is_kept = log_is_kept(&reader.entry, &d->row.mark, &bound, now);
-		log_close(&reader);
-	}
-	if (rc != 0 && rc != ERR_NOTFOUND)
-		return rc;
-	if (!is_kept) {
-		deliver_shed(c, s);
-	} else if (bound.age_ns != 0) {
-		left = reader.entry.time_ns + bound.age_ns - now + CLOCK_MS;
-		if (clock_now_ns() + left < d->expires_ns)
-			d->expires_ns = clock_now_ns() + left;
-	}
-	return 0;
-}
-
-/* While the socket takes nothing: who has fallen behind the bound of a channel? */
-static int
-deliver_judge(struct connection *c, struct deliverer *d, struct state_txn *txn)
-{
+	int64_t now = clock_realtime_ns();
+	struct log_bound bound;
 	struct subscription *s;
-	struct state_txn *store = NULL;
 	struct log log;
-	int rc = 0;
+	int rc;
 
-	d->has_row = 0;
-	d->expires_ns = INT64_MAX;
 	RB_FOREACH(s, subscription_tree, &c->subscriptions) {
 		if (!s->is_live || s->consumer != NULL)
 			continue;
-		if ((rc = deliver_look(d, txn, s)) == 0 && s->next > s->head)
+		if ((rc = deliver_look(d, s)) != 0)
+			return rc;
+		if (s->next > s->head)
 			continue;
+		bound = channel_bound(s->channel);
+		if ((rc = deliver_log(c, d, s, &log)) == 0)
+			rc = log_keeps(&log, s->next, &d->row.mark, &bound, now);
+		if (rc < 0)
+			return rc;
 		if (rc == 0)
-			rc = deliver_log(c, d, s, txn, &store, &log);
-		if (rc == 0)
-			rc = deliver_judge_one(c, d, s, &log);
-		if (rc != 0)
-			break;
+			deliver_shed(c, s);
 	}
-	if (store != NULL)
-		state_abort(store);
-	return rc;
+	d->is_behind = 1;
+	return 0;
 }
 
-/* What this connection has read of the ephemeral channels' transactions: all, or nothing is said. */
+/* What this connection has read of the ephemeral channels' transactions. */
 static void
-deliver_tell(struct connection *c, const struct deliverer *d)
+deliver_tell(struct connection *c, uint64_t number)
 {
 	struct subscription *s;
+	uint64_t consumed = number;
 
 	RB_FOREACH(s, subscription_tree, &c->subscriptions)
-		if (!s->channel->durable && s->is_live && s->next <= s->head)
-			return;
-	atomic_store_explicit(&c->mine->consumed, d->looked, memory_order_release);
+		if (!s->is_over && !s->channel->durable && s->is_live && s->next <= s->head) {
+			consumed = 0;
+			break;
+		}
+	if (consumed != 0)
+		atomic_store_explicit(&c->mine->consumed, consumed, memory_order_release);
 }
 
 static void
@@ -524,11 +499,10 @@ deliver_end_shed(struct connection *c)
 	turn_apply(c);
 }
 
-/* Only what was written before it, or the bound of a channel, can change anything now. */
 static int
-deliver_is_stuck(const struct connection *c)
+deliver_can_write(const struct connection *c)
 {
-	return c->deliverer->is_blocked || buf_len(&c->out) > 0;
+	return !c->deliverer->is_blocked && buf_len(&c->out) == 0;
 }
 
 int
@@ -536,8 +510,8 @@ deliver_has_news(struct connection *c)
 {
 	const struct deliverer *d = c->deliverer;
 
-	return c->n_subscriptions > 0 && d != NULL &&
-	    (d->looked != state_last_number(c->state) || (d->is_behind && !deliver_is_stuck(c)));
+	return c->n_subscriptions > 0 && d != NULL && ((d->is_behind && deliver_can_write(c)) ||
+	    d->looked != state_last_number(c->state));
 }
 
 int
@@ -553,19 +527,22 @@ deliver_unblock(struct connection *c)
 		c->deliverer->is_blocked = 0;
 }
 
-int64_t
-deliver_next_deadline(const struct connection *c)
+/* One look at the state, and as much as goes out. 0, ERR_BUSY, or a code that ends the connection. */
+static int
+deliver_turn(struct connection *c, struct deliverer *d)
 {
-	return c->deliverer != NULL ? c->deliverer->expires_ns : INT64_MAX;
-}
+	int rc = state_begin_read(c->state, &d->txn);
 
-void
-deliver_tick(struct connection *c, int64_t now_ns)
-{
-	if (now_ns < deliver_next_deadline(c))
-		return;
-	c->deliverer->expires_ns = INT64_MAX;
-	c->deliverer->looked = 0;
+	if (rc != 0)
+		return rc;
+	d->looked = state_txn_number(d->txn);
+	d->has_row = 0;
+	rc = deliver_can_write(c) ? deliver_all(c, d) : deliver_find_overtaken(c, d);
+	state_abort(d->txn);
+	if (d->store != NULL)
+		state_abort(d->store);
+	d->txn = d->store = NULL;
+	return rc;
 }
 
 void
@@ -573,22 +550,13 @@ deliver(struct connection *c)
 {
 	struct deliverer *d = c->deliverer;
 	struct subscription *s;
-	struct state_txn *txn;
 	int rc, is_any_shed = 0;
 
 	if (!deliver_has_news(c))
 		return;
-	if ((rc = state_begin_read(c->state, &txn)) == ERR_BUSY)
-		return;		/* readers come and go */
-	if (rc == 0) {
-		d->looked = state_txn_number(txn);
-		if (!deliver_is_stuck(c))
-			rc = deliver_all(c, d, txn);
-		if (rc == 0 && deliver_is_stuck(c)) {
-			d->is_behind = 1;	/* perhaps; it will be seen */
-			rc = deliver_judge(c, d, txn);
-		}
-		state_abort(txn);
+	if ((rc = deliver_turn(c, d)) == ERR_BUSY) {
+		d->looked = 0;	/* readers come and go */
+		return;
 	}
 	if (rc != 0) {
 		connection_end(c, ROLE_EXIT_STATE, "a channel's log cannot be read: state \"%s\"%s%s",
@@ -601,5 +569,5 @@ deliver(struct connection *c)
 	if (is_any_shed)
 		deliver_end_shed(c);
 	if (!d->is_behind)
-		deliver_tell(c, d);
+		deliver_tell(c, d->looked);
 }

@@ -469,6 +469,20 @@ log_next_piece(struct log_reader *reader, struct frame_view *piece)
 	return 0;
 }
 
+int
+log_keeps(const struct log *log, uint64_t sequence, const struct log_mark *mark,
+    const struct log_bound *bound, int64_t now_ns)
+{
+	struct log_reader reader;
+	int rc = log_open(&reader, log, sequence);
+
+	if (rc != 0)
+		return rc == ERR_NOTFOUND ? 0 : rc;
+	rc = log_next(&reader);
+	log_close(&reader);
+	return rc != 0 ? rc : log_is_kept(&reader.entry, mark, bound, now_ns);
+}
+
 /* The first row with a message that is kept; *SEQUENCE is its first one. ERR_NOTFOUND = there is none. */
 static int
 log_oldest_row(const struct log *log, const struct log_mark *mark, const struct log_bound *bound,

@@ -167,4 +167,15 @@ sub was_shed ($c, $stream, $name) {
 	was_shed($deaf[$_], 1, "deaf$_") for 0, 15;
 }
 
+{
+	note '-- who stops reading and goes on within the bound gets everything, though nothing else happens';
+	my $d = Liminal::Daemon->start(name => 'pause', conf => 'channel "c" { }');
+	my $pausing = narrow($d, 'pausing');
+	$pausing->subscribe('c');
+	my $p = $d->client(name => 'publisher');
+	my @payloads = map { $_ . 'x' x 50_000 } 1 .. 400;
+	$p->publish('c', $_) for @payloads;
+	$pausing->expect_deliveries(\@payloads, 'all of them in order');
+}
+
 finish_testing;
