@@ -331,7 +331,7 @@ connection_tidy(struct connection *c, struct watch *watch, uint32_t events)
 	if (read(c->tidy_fd, &expirations, sizeof expirations) == sizeof expirations)
 		c->is_tidy_armed = 0;
 	turn_tidy(c);
-	c->has_grown = 0;
+	c->has_grown = deliver_tidy(c) | publish_tidy(c);
 	buf_trim(&c->in, CONNECTION_KEEP);
 	buf_trim(&c->out, CONNECTION_KEEP);
 }
@@ -342,8 +342,9 @@ connection_arm_tidy(struct connection *c)
 {
 	const struct itimerspec when = { .it_value.tv_nsec = CONNECTION_TIDY_NS };
 
-	if (c->is_tidy_armed ||
-	    (c->inbox_rows == 0 && !c->has_grown && c->out.size <= CONNECTION_KEEP))
+	/* What waits for the socket has to stay: its end is something that happens. */
+	if (c->is_tidy_armed || (c->inbox_rows == 0 && !c->has_grown &&
+	    (c->out.size <= CONNECTION_KEEP || buf_len(&c->out) > 0)))
 		return;
 	if (c->tidy_fd == -1) {
 		c->tidy_fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);

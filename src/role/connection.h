@@ -477,6 +477,8 @@ void	publish_done_append(struct connection *c, struct intent *intent);
 void	publish_appended(struct connection *c, const struct inbox_entry *entry, const void *body);
 /* 1: so much waits for the store that nothing more is read from the client. */
 int	publish_is_full(const struct connection *c);
+/* Give back memory that was not used since the last call; 1: there is some left. */
+int	publish_tidy(struct connection *c);
 
 /* subscription.c */
 void	channel_subscribe_frame(struct connection *c, const struct frame *frame);
@@ -494,6 +496,8 @@ int	deliver_is_blocked(const struct connection *c);	/* 1: it waits for the socke
 void	deliver_unblock(struct connection *c);
 int64_t	deliver_next_deadline(const struct connection *c);
 void	deliver_tick(struct connection *c, int64_t now_ns);
+/* Give back memory that was not used since the last call; 1: there is some left. */
+int	deliver_tidy(struct connection *c);
 
 /* tap.c: a connection's publishes on their way past the notifier */
 #define TAP_REQUEST	(UINT64_C(1) << 63)	/* marks their numbers in INBOX_NOTIFIED */

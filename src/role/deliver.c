@@ -22,8 +22,10 @@
 #include "base/log.h"
 #include "role/channel.h"
 
-/* What one subscription gets in one turn, so that others, and the client's frames, get theirs. */
-#define DELIVER_TURN_BYTES	((size_t)1 << 20)
+/* What one subscription gets in one turn, so that others get theirs, and what all of them do, so that the
+ * client's frames get theirs, and nobody's snapshot keeps what publishers trim for long. */
+#define DELIVER_ONE_BYTES	((size_t)1 << 20)
+#define DELIVER_TURN_BYTES	((size_t)4 << 20)
 /* What one call to the kernel takes, and how much of it from small frames. */
 #define DELIVER_WRITE_BYTES	((size_t)256 << 10)
 /* Frames up to this are copied: cheaper than the two parts of the vector that they would be. */
@@ -34,7 +36,8 @@
 #define DELIVER_SHED_TEXT \
 	"the subscription fell behind what the channel keeps (keep_messages, keep_bytes, keep_age)"
 
-struct deliverer {
+/* What is gathered for one call to the kernel. Nothing of it outlives a turn. */
+struct deliver_batch {
 	struct iovec iov[IOV_MAX];
 	unsigned n_iov;
 	size_t bytes;
@@ -44,11 +47,18 @@ struct deliverer {
 	unsigned n_heads;
 	size_t n_small;
 	uint8_t small[DELIVER_WRITE_BYTES + DELIVER_SMALL];
+};
+
+struct deliverer {
+	struct deliver_batch *batch;	/* NULL = idle: thousands may be, and it is large */
+	int is_batch_used;		/* since deliver_tidy() */
 
 	uint64_t looked;		/* number of the state's transaction that was delivered from */
+	int64_t expires_ns;		/* monotonic: while the socket is full, when something is too old */
 	int is_behind;			/* there may be more to deliver than was, whatever is new */
 	int is_blocked;			/* the socket takes no more */
 	uint64_t turn;			/* id of the subscription that comes first next */
+	size_t left;			/* bytes of this turn */
 	struct state_txn *txn, *store;	/* of this turn; NULL = not begun */
 	struct channels_row row;	/* of the channel that was looked at last */
 	uint32_t row_number;
@@ -59,19 +69,56 @@ struct deliverer {
 struct delivery {
 	struct connection *c;
 	struct deliverer *d;
+	struct deliver_batch *batch;
 	struct subscription *s;
 	struct log_reader reader;
-	size_t left;			/* bytes of this turn */
+	size_t left;			/* bytes of this turn, for this one */
 	uint64_t written;		/* messages of the run */
 };
 
 static struct deliverer *
 deliver_deliverer(struct connection *c)
 {
-	if (c->deliverer == NULL &&
-	    (c->deliverer = calloc(1, sizeof *c->deliverer)) == NULL)
+	if (c->deliverer != NULL)
+		return c->deliverer;
+	if ((c->deliverer = calloc(1, sizeof *c->deliverer)) == NULL)
 		connection_end(c, ROLE_EXIT_SYSTEM, "out of memory for deliveries");
+	else
+		c->deliverer->expires_ns = INT64_MAX;
 	return c->deliverer;
+}
+
+static void
+deliver_reset(struct deliver_batch *b)
+{
+	b->n_iov = b->n_messages = b->n_heads = 0;
+	b->n_small = b->bytes = 0;
+}
+
+/* NULL: no memory. */
+static struct deliver_batch *
+deliver_batch(struct connection *c, struct deliverer *d)
+{
+	if (d->batch == NULL && (d->batch = malloc(sizeof *d->batch)) != NULL)
+		deliver_reset(d->batch);
+	d->is_batch_used = 1;
+	c->has_grown = 1;
+	return d->batch;
+}
+
+int
+deliver_tidy(struct connection *c)
+{
+	struct deliverer *d = c->deliverer;
+
+	if (d == NULL || d->batch == NULL)
+		return 0;
+	if (!d->is_batch_used) {
+		free(d->batch);
+		d->batch = NULL;
+	}
+	d->is_batch_used = 0;
+	return d->batch != NULL;
 }
 
 void
@@ -97,65 +144,65 @@ deliver_patch(const struct subscription *s, uint8_t *head, uint64_t sequence)
 }
 
 static int
-deliver_is_full(const struct deliverer *d)
+deliver_is_full(const struct deliver_batch *b)
 {
-	return d->bytes >= DELIVER_WRITE_BYTES || d->n_messages == DELIVER_MESSAGES ||
-	    d->n_iov + 3 > IOV_MAX || d->n_heads == IOV_MAX / 2;
+	return b->bytes >= DELIVER_WRITE_BYTES || b->n_messages == DELIVER_MESSAGES ||
+	    b->n_iov + 3 > IOV_MAX || b->n_heads == IOV_MAX / 2;
 }
 
 static void
-deliver_add(struct deliverer *d, const void *bytes, size_t len)
+deliver_add(struct deliver_batch *b, const void *bytes, size_t len)
 {
-	d->iov[d->n_iov].iov_base = (void *)(uintptr_t)bytes;
-	d->iov[d->n_iov++].iov_len = len;
+	b->iov[b->n_iov].iov_base = (void *)(uintptr_t)bytes;
+	b->iov[b->n_iov++].iov_len = len;
 }
 
 static void
-deliver_gather_small(struct deliverer *d, const struct subscription *s,
+deliver_gather_small(struct deliver_batch *b, const struct subscription *s,
     const struct log_entry *entry)
 {
-	uint8_t *at = d->small + d->n_small;
-	struct iovec *last = d->n_iov > 0 ? &d->iov[d->n_iov - 1] : NULL;
+	uint8_t *at = b->small + b->n_small;
+	struct iovec *last = b->n_iov > 0 ? &b->iov[b->n_iov - 1] : NULL;
 
 	memcpy(at, entry->frame, entry->len);
 	deliver_patch(s, at, entry->sequence);
-	d->n_small += entry->len;
+	b->n_small += entry->len;
 	if (last != NULL && (uint8_t *)last->iov_base + last->iov_len == at)
 		last->iov_len += entry->len;
 	else
-		deliver_add(d, at, entry->len);
+		deliver_add(b, at, entry->len);
 }
 
 static void
-deliver_gather_large(struct deliverer *d, const struct subscription *s,
+deliver_gather_large(struct deliver_batch *b, const struct subscription *s,
     const struct log_entry *entry)
 {
-	uint8_t *head = d->heads[d->n_heads++];
+	uint8_t *head = b->heads[b->n_heads++];
 
 	memcpy(head, entry->frame, LOG_HEAD_SIZE);
 	deliver_patch(s, head, entry->sequence);
-	deliver_add(d, head, LOG_HEAD_SIZE);
-	deliver_add(d, entry->frame + LOG_HEAD_SIZE, entry->here - LOG_HEAD_SIZE);
+	deliver_add(b, head, LOG_HEAD_SIZE);
+	deliver_add(b, entry->frame + LOG_HEAD_SIZE, entry->here - LOG_HEAD_SIZE);
 }
 
 /* Writing. */
 
 /* The rest of the frame number FROM of those that were gathered, SKIP bytes of all were written. */
 static int
-deliver_keep_rest(struct connection *c, const struct deliverer *d, size_t skip, size_t rest)
+deliver_keep_rest(struct connection *c, const struct deliver_batch *b, size_t skip, size_t rest)
 {
 	unsigned i;
 	size_t part;
 
-	for (i = 0; i < d->n_iov && rest > 0; i++) {
-		if (skip >= d->iov[i].iov_len) {
-			skip -= d->iov[i].iov_len;
+	for (i = 0; i < b->n_iov && rest > 0; i++) {
+		if (skip >= b->iov[i].iov_len) {
+			skip -= b->iov[i].iov_len;
 			continue;
 		}
-		part = d->iov[i].iov_len - skip;
+		part = b->iov[i].iov_len - skip;
 		if (part > rest)
 			part = rest;
-		if (buf_append(&c->out, (const uint8_t *)d->iov[i].iov_base + skip, part) != 0)
+		if (buf_append(&c->out, (const uint8_t *)b->iov[i].iov_base + skip, part) != 0)
 			return ERR_NOMEM;
 		rest -= part;
 		skip = 0;
@@ -163,26 +210,19 @@ deliver_keep_rest(struct connection *c, const struct deliverer *d, size_t skip, 
 	return 0;
 }
 
-static void
-deliver_reset(struct deliverer *d)
-{
-	d->n_iov = d->n_messages = d->n_heads = 0;
-	d->n_small = d->bytes = 0;
-}
-
 /* N bytes of what was gathered went out: how many messages is that? One that was begun is finished
  * from the output buffer. */
 static unsigned
-deliver_count(struct connection *c, struct deliverer *d, size_t n)
+deliver_count(struct connection *c, const struct deliver_batch *b, size_t n)
 {
 	size_t end = 0;
 	unsigned i;
 
-	for (i = 0; i < d->n_messages && end + d->lens[i] <= n; i++)
-		end += d->lens[i];
-	if (i == d->n_messages || end == n)
+	for (i = 0; i < b->n_messages && end + b->lens[i] <= n; i++)
+		end += b->lens[i];
+	if (i == b->n_messages || end == n)
 		return i;
-	if (deliver_keep_rest(c, d, n, end + d->lens[i] - n) != 0)
+	if (deliver_keep_rest(c, b, n, end + b->lens[i] - n) != 0)
 		connection_end(c, ROLE_EXIT_SYSTEM, "out of memory for the output");
 	return i + 1;
 }
@@ -191,12 +231,12 @@ deliver_count(struct connection *c, struct deliverer *d, size_t n)
 static void
 deliver_write(struct delivery *run)
 {
-	struct deliverer *d = run->d;
-	struct msghdr message = { .msg_iov = d->iov, .msg_iovlen = d->n_iov };
+	struct deliver_batch *b = run->batch;
+	struct msghdr message = { .msg_iov = b->iov, .msg_iovlen = b->n_iov };
 	unsigned done;
 	ssize_t n;
 
-	if (d->n_messages == 0)
+	if (b->n_messages == 0)
 		return;
 	do
 		n = sendmsg(run->c->peer->fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
@@ -205,14 +245,14 @@ deliver_write(struct delivery *run)
 		if (errno != EAGAIN && errno != EWOULDBLOCK)
 			connection_end(run->c, ROLE_EXIT_OK, "the connection was lost: %s",
 			    strerror(errno));
-		d->is_blocked = 1;
+		run->d->is_blocked = 1;
 	} else {
-		d->is_blocked = (size_t)n < d->bytes;
-		done = deliver_count(run->c, d, (size_t)n);
+		run->d->is_blocked = (size_t)n < b->bytes;
+		done = deliver_count(run->c, b, (size_t)n);
 		run->written += done;
 		run->c->frames_out += done;
 	}
-	deliver_reset(d);
+	deliver_reset(b);
 }
 
 /* A message in pieces: what is gathered goes first, then it is written piece by piece from the map. The
@@ -220,43 +260,59 @@ deliver_write(struct delivery *run)
 static int
 deliver_pieces(struct delivery *run)
 {
-	struct deliverer *d = run->d;
+	struct deliver_batch *b = run->batch;
 	struct connection *c = run->c;
 	struct frame_view piece;
 	int rc;
 
 	deliver_write(run);
-	if (d->is_blocked)
+	if (run->d->is_blocked)
 		return 0;
-	d->lens[0] = run->reader.entry.len;
-	d->n_messages = 1;
-	d->bytes = run->reader.entry.len;
-	deliver_gather_large(d, run->s, &run->reader.entry);
+	b->lens[0] = run->reader.entry.len;
+	b->n_messages = 1;
+	b->bytes = run->reader.entry.len;
+	deliver_gather_large(b, run->s, &run->reader.entry);
 	while ((rc = log_next_piece(&run->reader, &piece)) == 0) {
-		if (d->n_iov == IOV_MAX) {
+		if (b->n_iov == IOV_MAX) {
 			/* Longer than a vector: through the output buffer as a whole. */
-			if (deliver_keep_rest(c, d, 0, SIZE_MAX) != 0)
+			if (deliver_keep_rest(c, b, 0, SIZE_MAX) != 0)
 				return ERR_NOMEM;
-			d->n_iov = 0;
+			b->n_iov = 0;
 		}
-		deliver_add(d, piece.data, piece.len);
+		deliver_add(b, piece.data, piece.len);
 	}
 	if (rc != ERR_NOTFOUND)
 		return rc;
 	if (buf_len(&c->out) > 0) {
-		if (deliver_keep_rest(c, d, 0, SIZE_MAX) != 0)
+		if (deliver_keep_rest(c, b, 0, SIZE_MAX) != 0)
 			return ERR_NOMEM;
 		run->written++;
 		c->frames_out++;
-		d->is_blocked = 1;	/* until that is out */
-		deliver_reset(d);
+		run->d->is_blocked = 1;	/* until that is out */
+		deliver_reset(b);
 	} else {
 		deliver_write(run);
 	}
 	return 0;
 }
 
-/* One run of messages from COUNT on, as far as the turn and the socket go. 0, or a code: ERR_NOTFOUND
+static void
+deliver_gather(struct delivery *run)
+{
+	const struct log_entry *entry = &run->reader.entry;
+	struct deliver_batch *b = run->batch;
+
+	b->lens[b->n_messages++] = entry->len;
+	b->bytes += entry->len;
+	if (entry->len <= DELIVER_SMALL)
+		deliver_gather_small(b, run->s, entry);
+	else
+		deliver_gather_large(b, run->s, entry);
+	if (deliver_is_full(b))
+		deliver_write(run);
+}
+
+/* The run WHAT of messages, as far as the turn and the socket go. 0, or a code: ERR_NOTFOUND
  * when the next one is not kept any more. */
 static int
 deliver_run(struct delivery *run, const struct log *log, const struct channel_run *what,
@@ -279,23 +335,14 @@ deliver_run(struct delivery *run, const struct log *log, const struct channel_ru
 			break;
 		}
 		run->left -= reader->entry.len < run->left ? reader->entry.len : run->left;
-		if (reader->missing > 0) {
-			if ((rc = deliver_pieces(run)) != 0)
-				break;
-			continue;
-		}
-		run->d->lens[run->d->n_messages++] = reader->entry.len;
-		run->d->bytes += reader->entry.len;
-		if (reader->entry.len <= DELIVER_SMALL)
-			deliver_gather_small(run->d, run->s, &reader->entry);
-		else
-			deliver_gather_large(run->d, run->s, &reader->entry);
-		if (deliver_is_full(run->d))
-			deliver_write(run);
+		if (reader->missing == 0)
+			deliver_gather(run);
+		else if ((rc = deliver_pieces(run)) != 0)
+			break;
 	}
 	if (rc == 0)
 		deliver_write(run);
-	deliver_reset(run->d);
+	deliver_reset(run->batch);
 	log_close(reader);
 	return rc;
 }
@@ -353,11 +400,15 @@ static int
 deliver_one(struct connection *c, struct deliverer *d, struct subscription *s, struct log *log)
 {
 	const struct log_bound bound = channel_bound(s->channel);
-	struct delivery run = { .c = c, .d = d, .s = s, .left = DELIVER_TURN_BYTES };
+	struct delivery run = {
+		.c = c, .d = d, .batch = deliver_batch(c, d), .s = s, .left = DELIVER_ONE_BYTES
+	};
 	int64_t now = clock_realtime_ns();
 	struct channel_run what;
 	int rc = 0;
 
+	if (run.batch == NULL)
+		return ERR_NOMEM;
 	while (rc == 0 && !d->is_blocked && run.left > 0 &&
 	    deliver_next(s, clock_now_ns(), &what)) {
 		run.written = 0;
@@ -375,8 +426,9 @@ deliver_one(struct connection *c, struct deliverer *d, struct subscription *s, s
 		}
 		rc = deliver_skip(c, d, s, log, &bound, now);
 	}
-	if (!d->is_blocked && run.left == 0)
-		d->is_behind = 1;
+	d->is_behind |= run.left == 0;
+	run.left = DELIVER_ONE_BYTES - run.left;
+	d->left -= run.left < d->left ? run.left : d->left;
 	return rc;
 }
 
@@ -420,14 +472,16 @@ deliver_all(struct connection *c, struct deliverer *d)
 	int rc = 0;
 
 	d->is_behind = 0;
+	d->left = DELIVER_TURN_BYTES;
 	first = subscription_from(c, d->turn);
 	s = first;
 	while (rc == 0 && s != NULL && !c->is_ending) {
 		if (s->is_live)
 			rc = deliver_look(d, s);
 		if (rc == 0 && s->is_live && deliver_next(s, clock_now_ns(), &what)) {
-			if (d->is_blocked) {
+			if (d->is_blocked || d->left == 0) {
 				d->turn = s->id;
+				d->is_behind = 1;
 				break;
 			}
 			if ((rc = deliver_log(c, d, s, &log)) == 0)
@@ -447,12 +501,13 @@ deliver_all(struct connection *c, struct deliverer *d)
 static int
 deliver_find_overtaken(struct connection *c, struct deliverer *d)
 {
-	int64_t now = clock_realtime_ns();
+	int64_t now = clock_realtime_ns(), time, expires;
 	struct log_bound bound;
 	struct subscription *s;
 	struct log log;
 	int rc;
 
+	d->expires_ns = INT64_MAX;
 	RB_FOREACH(s, subscription_tree, &c->subscriptions) {
 		if (!s->is_live || s->consumer != NULL)
 			continue;
@@ -462,11 +517,17 @@ deliver_find_overtaken(struct connection *c, struct deliverer *d)
 			continue;
 		bound = channel_bound(s->channel);
 		if ((rc = deliver_log(c, d, s, &log)) == 0)
-			rc = log_keeps(&log, s->next, &d->row.mark, &bound, now);
+			rc = log_keeps(&log, s->next, &d->row.mark, &bound, now, &time);
 		if (rc < 0)
 			return rc;
-		if (rc == 0)
+		if (rc == 0) {
 			deliver_shed(c, s);
+		} else if (bound.age_ns != 0) {
+			/* Nobody need publish for it to become too old. */
+			expires = clock_now_ns() + time + bound.age_ns - now + CLOCK_MS;
+			if (expires < d->expires_ns)
+				d->expires_ns = expires;
+		}
 	}
 	d->is_behind = 1;
 	return 0;
@@ -527,6 +588,21 @@ deliver_unblock(struct connection *c)
 		c->deliverer->is_blocked = 0;
 }
 
+int64_t
+deliver_next_deadline(const struct connection *c)
+{
+	return c->deliverer != NULL ? c->deliverer->expires_ns : INT64_MAX;
+}
+
+void
+deliver_tick(struct connection *c, int64_t now_ns)
+{
+	if (now_ns < deliver_next_deadline(c))
+		return;
+	c->deliverer->expires_ns = INT64_MAX;
+	c->deliverer->looked = 0;
+}
+
 /* One look at the state, and as much as goes out. 0, ERR_BUSY, or a code that ends the connection. */
 static int
 deliver_turn(struct connection *c, struct deliverer *d)
@@ -537,7 +613,10 @@ deliver_turn(struct connection *c, struct deliverer *d)
 		return rc;
 	d->looked = state_txn_number(d->txn);
 	d->has_row = 0;
-	rc = deliver_can_write(c) ? deliver_all(c, d) : deliver_find_overtaken(c, d);
+	if (deliver_can_write(c))
+		rc = deliver_all(c, d);
+	if (rc == 0 && !deliver_can_write(c))
+		rc = deliver_find_overtaken(c, d);
 	state_abort(d->txn);
 	if (d->store != NULL)
 		state_abort(d->store);
@@ -556,6 +635,10 @@ deliver(struct connection *c)
 		return;
 	if ((rc = deliver_turn(c, d)) == ERR_BUSY) {
 		d->looked = 0;	/* readers come and go */
+		return;
+	}
+	if (rc == ERR_NOMEM) {
+		connection_end(c, ROLE_EXIT_SYSTEM, "out of memory for deliveries");
 		return;
 	}
 	if (rc != 0) {

@@ -74,6 +74,7 @@ struct publisher {
 	/* The turn's, for the store. */
 	struct buf body;
 	struct buf streams;			/* uint32_t each */
+	int is_used;				/* since publish_tidy() */
 
 	struct publish_queue waiting;		/* oldest first */
 	uint64_t n_batches;
@@ -316,6 +317,7 @@ channel_publish(struct connection *c, const struct frame *frame)
 
 	if ((p = publish_publisher(c)) == NULL)
 		return;
+	p->is_used = 1;
 	if (name->len > 0 && name->len <= CONF_CHANNEL_NAME_MAX)
 		channel = publish_find(c, p, name);
 	if (channel == NULL) {
@@ -673,7 +675,6 @@ publish_done_append(struct connection *c, struct intent *intent)
 		p->waiting_bytes += batch->bytes;
 	}
 	buf_consume(&p->body, buf_len(&p->body));
-	buf_trim(&p->body, PUBLISH_ENTRY);
 	buf_consume(&p->streams, buf_len(&p->streams));
 }
 
@@ -733,4 +734,26 @@ publish_is_full(const struct connection *c)
 {
 	return c->publisher != NULL &&
 	    c->publisher->waiting_bytes + c->publisher->behind_bytes >= PUBLISH_WAITING;
+}
+
+int
+publish_tidy(struct connection *c)
+{
+	struct publisher *p = c->publisher;
+
+	if (p == NULL || (p->size == 0 && p->body.size == 0))
+		return 0;
+	if (p->is_used || p->n > 0 || buf_len(&p->streams) > 0) {
+		p->is_used = 0;
+		return 1;
+	}
+	free(p->items);
+	free(p->messages);
+	free(p->gathered);
+	p->items = NULL;
+	p->messages = p->gathered = NULL;
+	p->size = 0;
+	buf_free(&p->body);
+	buf_free(&p->streams);
+	return 0;
 }

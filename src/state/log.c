@@ -471,7 +471,7 @@ log_next_piece(struct log_reader *reader, struct frame_view *piece)
 
 int
 log_keeps(const struct log *log, uint64_t sequence, const struct log_mark *mark,
-    const struct log_bound *bound, int64_t now_ns)
+    const struct log_bound *bound, int64_t now_ns, int64_t *time_ns)
 {
 	struct log_reader reader;
 	int rc = log_open(&reader, log, sequence);
@@ -480,6 +480,7 @@ log_keeps(const struct log *log, uint64_t sequence, const struct log_mark *mark,
 		return rc == ERR_NOTFOUND ? 0 : rc;
 	rc = log_next(&reader);
 	log_close(&reader);
+	*time_ns = reader.entry.time_ns;
 	return rc != 0 ? rc : log_is_kept(&reader.entry, mark, bound, now_ns);
 }
 

@@ -136,9 +136,9 @@ int	log_row_look(const struct state_view *key, const struct state_view *row,
 int	log_is_kept(const struct log_entry *entry, const struct log_mark *mark,
 	    const struct log_bound *bound, int64_t now_ns);
 
-/* Is SEQUENCE stored, and within BOUND? 1, 0 or a negative code. */
+/* Is SEQUENCE stored, and within BOUND? 1 with *TIME_NS, when it was appended; 0 or a negative code. */
 int	log_keeps(const struct log *log, uint64_t sequence, const struct log_mark *mark,
-	    const struct log_bound *bound, int64_t now_ns);
+	    const struct log_bound *bound, int64_t now_ns, int64_t *time_ns);
 
 /* The sequence of the oldest message that is kept, head + 1 when none is. 0 or a negative code. */
 int	log_oldest(const struct log *log, const struct log_mark *mark,

@@ -19,6 +19,13 @@ sub narrow ($d, $name) {
 	return $c;
 }
 
+# A number that the kernel has of a process, or the sum of several.
+sub of_process ($pid, $file, $what) {
+	my $sum = 0;
+	$sum += $_ for Liminal::Daemon::slurp("/proc/$pid/$file") =~ /^$what:\s+(\d+)/mg;
+	return $sum;
+}
+
 sub state_bytes ($d) { return 512 * (stat $d->dir . '/run/state/data.mdb')[12] }
 
 # Publish N messages of SIZE, never more than WINDOW ahead of the slowest of the good READERS.
@@ -85,8 +92,7 @@ sub was_shed ($c, $stream, $name) {
 	cmp_ok state_bytes($d), '<', 16 << 20, 'and is little';
 	SKIP: {
 		skip 'a sanitizer\'s memory is its own', 1 if $ENV{LIMINAL_SANITIZED};
-		my $private = 0;
-		$private += $_ for Liminal::Daemon::slurp('/proc/' . $d->pid_of($deaf) . '/smaps_rollup') =~ /^Private_\w+:\s+(\d+) kB/mg;
+		my $private = of_process($d->pid_of($deaf), 'smaps_rollup', 'Private_\w+');
 		cmp_ok $private, '<', 8 << 10, "nor does the process of the one that does not read gather it ($private kB)";
 	}
 	my $publisher = $d->client(name => 'publisher');
@@ -172,10 +178,26 @@ sub was_shed ($c, $stream, $name) {
 	my $d = Liminal::Daemon->start(name => 'pause', conf => 'channel "c" { }');
 	my $pausing = narrow($d, 'pausing');
 	$pausing->subscribe('c');
+	my $pid = $d->pid_of($pausing);
+	my $private = sub { of_process($pid, 'smaps_rollup', 'Private_\w+') };
+	my $wakes = sub { of_process($pid, 'status', 'voluntary_ctxt_switches') };
+	my $before = $private->();
 	my $p = $d->client(name => 'publisher');
-	my @payloads = map { $_ . 'x' x 50_000 } 1 .. 400;
-	$p->publish('c', $_) for @payloads;
+	my @payloads = (map({ "$_ " . 'x' x 12_000_000 } 1 .. 3), map { "$_ " . 'y' x 1000 } 1 .. 5000);
+	$p->publish('c', $_) for @payloads[0 .. 2];
+	$p->send_all(map { ['Publish', channel => 'c', payload => $_] } @payloads[3 .. $#payloads]);
+	is scalar(grep { ($p->next_frame // { type => '' })->{type} eq 'PublishAck' } 3 .. $#payloads), 5000, 'acknowledged, whoever does not read';
+	wait_until(sub {
+		my ($had, $at) = ($wakes->(), now);
+		1 while now < $at + 0.2;
+		return $wakes->() == $had;
+	}, 'waiting for its client costs its process nothing');
 	$pausing->expect_deliveries(\@payloads, 'all of them in order');
+	SKIP: {
+		skip 'a sanitizer\'s memory is its own', 1 if $ENV{LIMINAL_SANITIZED};
+		wait_until(sub { $private->() < $before + 150 }, 'when all is done, the process is as small as before')
+		    or diag "$before kB, then " . $private->();
+	}
 }
 
 finish_testing;
