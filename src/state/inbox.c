@@ -15,6 +15,8 @@
 #define INBOX_LARGE	(64 * 1024)
 /* Buffers beyond this are given back after the transaction. */
 #define INBOX_KEEP	4096
+/* Among so many targets one is found by looking at each. */
+#define INBOX_FEW	16
 
 struct inbox_target {
 	uint64_t conn_id;
@@ -25,6 +27,10 @@ struct inbox_target {
 struct inbox_batch {
 	struct inbox_target *targets;
 	size_t n, size;		/* targets[n..size) keep their buffers for reuse */
+	/* Where each target is, plus 1, by a hash of its conn id; 0 = nobody. A power of two, at least
+	 * twice SIZE. All are 0 while there are no more than a few. */
+	uint32_t *places;
+	size_t n_places;
 };
 
 static struct inbox_batch *
@@ -37,27 +43,83 @@ inbox_batch_get(struct state_txn *txn)
 	return *batch;
 }
 
-static struct inbox_target *
-inbox_target_get(struct inbox_batch *batch, uint64_t conn_id, uint32_t slot)
+/* CONN_ID's place, or the one that it would have. */
+static uint32_t *
+inbox_place(struct inbox_batch *batch, uint64_t conn_id)
 {
-	struct inbox_target *more;
-	size_t i, size;
+	uint64_t hash = conn_id * UINT64_C(0x9e3779b97f4a7c15);
+	size_t i = (size_t)(hash >> 32) & (batch->n_places - 1);
 
+	while (batch->places[i] != 0 &&
+	    batch->targets[batch->places[i] - 1].conn_id != conn_id)
+		i = (i + 1) & (batch->n_places - 1);
+	return &batch->places[i];
+}
+
+static struct inbox_target *
+inbox_target_find(struct inbox_batch *batch, uint64_t conn_id)
+{
+	uint32_t place;
+	size_t i;
+
+	if (batch->n > INBOX_FEW) {
+		place = *inbox_place(batch, conn_id);
+		return place == 0 ? NULL : &batch->targets[place - 1];
+	}
 	for (i = batch->n; i-- > 0; )
 		if (batch->targets[i].conn_id == conn_id)
 			return &batch->targets[i];
-	if (batch->n == batch->size) {
-		size = batch->size ? batch->size * 2 : 8;
-		more = realloc(batch->targets, size * sizeof *more);
-		if (more == NULL)
-			return NULL;
-		memset(more + batch->size, 0, (size - batch->size) * sizeof *more);
-		batch->targets = more;
-		batch->size = size;
+	return NULL;
+}
+
+/* Enter the places of the targets from FIRST on, if they are in use. */
+static void
+inbox_enter_places(struct inbox_batch *batch, size_t first)
+{
+	size_t i;
+
+	for (i = first; batch->n > INBOX_FEW && i < batch->n; i++)
+		*inbox_place(batch, batch->targets[i].conn_id) = (uint32_t)i + 1;
+}
+
+static int
+inbox_grow(struct inbox_batch *batch)
+{
+	size_t size = batch->size ? batch->size * 2 : INBOX_FEW;
+	struct inbox_target *more;
+	uint32_t *places;
+
+	if ((places = calloc(2 * size, sizeof *places)) == NULL)
+		return ERR_NOMEM;
+	if ((more = realloc(batch->targets, size * sizeof *more)) == NULL) {
+		free(places);
+		return ERR_NOMEM;
 	}
-	batch->targets[batch->n].conn_id = conn_id;
-	batch->targets[batch->n].slot = slot;
-	return &batch->targets[batch->n++];
+	memset(more + batch->size, 0, (size - batch->size) * sizeof *more);
+	batch->targets = more;
+	batch->size = size;
+	free(batch->places);
+	batch->places = places;
+	batch->n_places = 2 * size;
+	inbox_enter_places(batch, 0);
+	return 0;
+}
+
+static struct inbox_target *
+inbox_target_get(struct inbox_batch *batch, uint64_t conn_id, uint32_t slot)
+{
+	struct inbox_target *target = inbox_target_find(batch, conn_id);
+
+	if (target != NULL)
+		return target;
+	if (batch->n == batch->size && inbox_grow(batch) != 0)
+		return NULL;
+	target = &batch->targets[batch->n];
+	target->conn_id = conn_id;
+	target->slot = slot;
+	batch->n++;
+	inbox_enter_places(batch, batch->n == INBOX_FEW + 1 ? 0 : batch->n - 1);
+	return target;
 }
 
 static int
@@ -132,6 +194,8 @@ inbox_batch_reset(struct inbox_batch *batch)
 
 	if (batch == NULL)
 		return;
+	if (batch->n > INBOX_FEW)
+		memset(batch->places, 0, batch->n_places * sizeof *batch->places);
 	for (i = 0; i < batch->n; i++) {
 		buf_consume(&batch->targets[i].entries, buf_len(&batch->targets[i].entries));
 		buf_trim(&batch->targets[i].entries, INBOX_KEEP);
@@ -149,6 +213,7 @@ inbox_batch_free(struct inbox_batch *batch)
 	for (i = 0; i < batch->size; i++)
 		buf_free(&batch->targets[i].entries);
 	free(batch->targets);
+	free(batch->places);
 	free(batch);
 }
 

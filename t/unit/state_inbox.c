@@ -234,3 +234,34 @@ Test(state_inbox, the_next_connection_is_another)
 	cr_assert(eq(uint, inbox_of(256)->n, 0));
 	cr_assert(eq(uint, inbox_of(257)->n, 1));
 }
+
+/* However many targets there are, from one transaction to the next: a row each, and each its own. */
+Test(state_inbox, crowds)
+{
+	static const uint64_t crowd[] = { 3000, 5, 16, 17, 18, 1, 2999, 40 };
+	struct state_txn *txn = write_begin();
+	const struct events *events;
+	uint64_t id, round;
+	size_t i;
+
+	add_connections(txn, 1, 3000);
+	commit(txn);
+	for (i = 0; i < sizeof crowd / sizeof crowd[0]; i++) {
+		txn = write_begin();
+		for (round = 1; round <= 3; round++)
+			for (id = 1; id <= crowd[i]; id++)
+				post(txn, id, id * 10 + round, "x", 1);
+		commit(txn);
+		cr_assert(eq(u64, rows_in(STATE_INBOX), crowd[i]));
+		for (id = 1; id <= crowd[i]; id++) {
+			events = inbox_of(id);
+			cr_assert(eq(uint, events->n, 3));
+			for (round = 1; round <= 3; round++)
+				cr_assert(eq(u64, events->list[round - 1].request, id * 10 + round));
+		}
+		txn = write_begin();
+		for (id = 1; id <= crowd[i]; id++)
+			cr_assert(zero(int, inbox_remove(txn, id, UINT64_MAX)));
+		commit(txn);
+	}
+}
