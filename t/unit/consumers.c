@@ -1,5 +1,6 @@
 /* consumers: a durable subscription's row comes back as it was put, or is refused. */
 #include "state/consumers.h"
+#include "state/store_channels.h"
 #include "unit/store_fixture.h"
 
 TestSuite(consumers, .init = store_init, .fini = store_fini);
@@ -102,4 +103,44 @@ Test(consumers, damaged_images_are_found_out)
 	/* So many that their size is too large for 32 bits. */
 	image.row.n_ranges = UINT32_C(0x10000002);
 	cr_assert(eq(int, consumers_unpack(&image, whole, &row, &ranges), ERR_CORRUPT));
+}
+
+/* What check-state says with this row of a consumer of channel 1, whose head is 20. */
+static int
+judged(uint64_t cursor, struct consumers_range first, struct consumers_range second)
+{
+	const struct consumers_range ranges[2] = { first, second };
+	const struct consumers_row row = { .version = CONSUMERS_VERSION, .cursor = cursor,
+	    .n_ranges = first.from == 0 ? 0 : second.from == 0 ? 1 : 2 };
+
+	cr_assert(zero(int, put(1, "me", &row, ranges)));
+	return store_check();
+}
+
+Test(consumers, the_checker_knows_what_a_row_may_say)
+{
+	const struct log_message message = { { (const uint8_t *)"\0\0", 2 }, { NULL, 0 } };
+	const struct consumers_range none = { 0, 0 };
+	struct store_channels_row channel;
+	struct state_txn *txn;
+	int i;
+
+	cr_assert(eq(int, judged(0, none, none), 1), "there is no such channel");
+	cr_assert(zero(int, state_begin_write(store_env, &txn)));
+	cr_assert(zero(int, store_channels_enter(txn, "orders", &channel)));
+	cr_assert(eq(u32, channel.number, 1));
+	for (i = 0; i < 20; i++)
+		log_skip(&channel.mark, &message, 1);
+	cr_assert(zero(int, store_channels_put(txn, "orders", &channel)));
+	cr_assert(zero(int, state_commit(txn)));
+
+	cr_assert(zero(int, judged(20, none, none)));
+	cr_assert(eq(int, judged(21, none, none), 1), "beyond the head");
+	cr_assert(zero(int, judged(3, (struct consumers_range){ 5, 5 },
+	    (struct consumers_range){ 7, 20 })));
+	cr_assert(eq(int, judged(3, (struct consumers_range){ 4, 5 }, none), 1), "no gap");
+	cr_assert(eq(int, judged(3, (struct consumers_range){ 6, 5 }, none), 1), "backwards");
+	cr_assert(eq(int, judged(3, (struct consumers_range){ 5, 21 }, none), 1), "too far");
+	cr_assert(eq(int, judged(3, (struct consumers_range){ 9, 10 },
+	    (struct consumers_range){ 5, 6 }), 1), "not in order");
 }
