@@ -468,6 +468,7 @@ Test(store_publish_kill, killed_at_any_moment_it_neither_loses_nor_repeats)
 	cr_assert(eq(int, drain_store(), ROLE_EXIT_OK));
 	cr_assert(eq(u64, rows_in(STATE_INBOX), 0));
 	cr_assert(eq(int, store_check(), 0));
+	cr_assert(eq(int, fixture_check(NULL), 0));
 	check_logs();
 	cr_assert(lt(u64, 1000, shared->answers));
 	cr_assert(lt(u64, 0, shared->duplicates));
