@@ -91,6 +91,7 @@ connection_flush(struct connection *c)
 		    MSG_NOSIGNAL | MSG_DONTWAIT);
 		if (n >= 0) {
 			buf_consume(&c->out, (size_t)n);
+			c->rest -= (size_t)n < c->rest ? (size_t)n : c->rest;
 			continue;
 		}
 		if (errno == EINTR)
@@ -100,7 +101,8 @@ connection_flush(struct connection *c)
 			    strerror(errno));
 		break;
 	}
-	if (buf_len(&c->out) > c->conf->outbound_bytes)
+	/* One message may be larger than that, and what its subscriber costs is the channel's bound. */
+	if (buf_len(&c->out) - c->rest > c->conf->outbound_bytes)
 		connection_end(c, ROLE_EXIT_SHED,
 		    "the peer does not read: limits outbound_bytes (%llu) wait for it",
 		    (unsigned long long)c->conf->outbound_bytes);

@@ -244,6 +244,7 @@ struct connection {
 	struct watch socket_watch, master_watch, wake_watch, tidy_watch;
 	uint32_t watched;		/* events of the socket that are asked for */
 	struct buf in, out;
+	size_t rest;			/* of OUT, at its head: of a Deliver frame that was begun */
 	size_t in_need;			/* whole length of the frame at the head of IN; 0 = unknown */
 	uint64_t offset;		/* bytes decoded, for the log */
 	uint64_t frames_in, frames_out, frames_ignored;	/* not yet on the board */

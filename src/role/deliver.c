@@ -187,7 +187,7 @@ deliver_gather_large(struct deliver_batch *b, const struct subscription *s,
 
 /* Writing. */
 
-/* The rest of the frame number FROM of those that were gathered, SKIP bytes of all were written. */
+/* To the output, which is empty or has the frame's beginning: REST bytes of what was gathered, from SKIP on. */
 static int
 deliver_keep_rest(struct connection *c, const struct deliver_batch *b, size_t skip, size_t rest)
 {
@@ -207,6 +207,7 @@ deliver_keep_rest(struct connection *c, const struct deliver_batch *b, size_t sk
 		rest -= part;
 		skip = 0;
 	}
+	c->rest = buf_len(&c->out);
 	return 0;
 }
 

@@ -336,7 +336,7 @@ turn_visit_push(void *arg, uint64_t target, uint64_t correlation, const struct p
 	worker_push(c, correlation, row, payload);
 	c->pushes_seen = correlation;
 	/* More than the peer may leave unread: the end comes, the rest goes to others. */
-	return buf_len(&c->out) > c->conf->outbound_bytes;
+	return buf_len(&c->out) - c->rest > c->conf->outbound_bytes;
 }
 
 /* Everything is copied out before the transaction ends: nothing is sent inside one. */

@@ -200,4 +200,19 @@ sub was_shed ($c, $stream, $name) {
 	}
 }
 
+{
+	note '-- a message that is larger than what may wait for a connection';
+	my $d = Liminal::Daemon->start(name => 'large', conf => 'channel "c" { }  limits { outbound_bytes = "64K" }');
+	my $slow = narrow($d, 'slow');
+	$slow->subscribe('c');
+	my $large = 'x' x 12_000_000;
+	my $p = $d->client(name => 'publisher');
+	my $pid = $d->pid_of($slow);
+	my $before = of_process($pid, 'status', 'voluntary_ctxt_switches');
+	$p->publish('c', $large);
+	$p->publish('c', 'small');
+	wait_until(sub { of_process($pid, 'status', 'voluntary_ctxt_switches') > $before }, 'its process has written what it could');
+	$slow->expect_deliveries([$large, 'small'], 'its subscriber may take its time');
+}
+
 finish_testing;
