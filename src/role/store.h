@@ -110,7 +110,6 @@ struct store_publish {
 	int is_refused;			/* all of them, for this reason: */
 	char text[STORE_TEXT];
 	struct buf answer;
-	struct log_limit limit;
 };
 
 /* An answer to INBOX_CONSUMER_OPEN. */
@@ -120,6 +119,7 @@ struct store_consumers {
 	struct store_opened *opened;
 	size_t n, size;
 	struct buf bodies;
+	struct log_limit damaged, missed;
 };
 
 struct store_fault {

@@ -18,6 +18,10 @@ enum store_consumers_start {
 };
 
 #define STORE_CONSUMERS_UNREADABLE "the store process cannot read what was asked for"
+#define STORE_CONSUMERS_DAMAGED \
+	"what the store knows of this consumer does not read back: it can begin anew from the " \
+	"oldest message or from a sequence"
+#define STORE_CONSUMERS_LOG_WINDOW_NS (10 * CLOCK_SECOND)
 
 void
 store_consumers_begin(struct store *s)
@@ -54,10 +58,11 @@ store_consumers_note_text(struct store *s, const struct inbox_entry *entry, cons
 	return 0;
 }
 
-/* What ROW says from OLDEST on: what came before is not kept any more. */
+/* What ROW says from OLDEST on: what came before is not kept any more; *LOST of that it had not accepted. */
 static int
 store_consumers_note_row(struct store *s, const struct inbox_entry *entry,
-    const struct consumers_row *row, const struct frame_view *ranges, uint64_t oldest)
+    const struct consumers_row *row, const struct frame_view *ranges, uint64_t oldest,
+    uint64_t *lost)
 {
 	struct consumers_row moved = *row;
 	struct consumers_range range;
@@ -67,12 +72,17 @@ store_consumers_note_row(struct store *s, const struct inbox_entry *entry,
 	at = start = store_consumers_note(s, entry, 0, sizeof moved + ranges->len);
 	if (at == NULL)
 		return ERR_NOMEM;
-	if (moved.cursor < oldest - 1)
+	*lost = 0;
+	if (moved.cursor < oldest - 1) {
+		*lost = oldest - 1 - moved.cursor;
 		moved.cursor = oldest - 1;
+	}
 	moved.n_ranges = 0;
 	at += sizeof moved;
 	for (i = 0; i < ranges->len / sizeof range; i++) {
 		memcpy(&range, ranges->data + i * sizeof range, sizeof range);
+		if (range.from < oldest)
+			*lost -= (range.to < oldest ? range.to + 1 : oldest) - range.from;
 		if (range.from <= moved.cursor + 1) {
 			if (range.to > moved.cursor)
 				moved.cursor = range.to;
@@ -87,14 +97,16 @@ store_consumers_note_row(struct store *s, const struct inbox_entry *entry,
 	return 0;
 }
 
-/* The row that the consumer has, or gets. 1: it is to be written. */
+/* The row that the consumer has, or gets (1: it is to be written). ERR_CORRUPT: it has one that does not read
+ * back, and asks to go on there. */
 static int
 store_consumers_find(struct store *s, struct state_txn *txn, const struct consumers_open *open,
     const struct frame_view *name, struct consumers_row *row, struct frame_view *ranges)
 {
 	int rc = consumers_get(txn, s->log.channels[open->channel].number, name, row, ranges);
 
-	/* What does not read back begins anew. */
+	if (rc == ERR_CORRUPT && open->start == STORE_CONSUMERS_LEFT_OFF)
+		return rc;
 	if (rc != ERR_NOTFOUND && rc != ERR_CORRUPT)
 		return rc;
 	memset(row, 0, sizeof *row);
@@ -103,6 +115,32 @@ store_consumers_find(struct store *s, struct state_txn *txn, const struct consum
 	row->since_ns = clock_realtime_ns();
 	*ranges = (struct frame_view){ NULL, 0 };
 	return 1;
+}
+
+/* Its client has to say where it begins anew: only "where it left off" cannot be answered. */
+static int
+store_consumers_refuse_damaged(struct store *s, const struct inbox_entry *entry,
+    const struct store_channel *channel)
+{
+	unsigned held;
+
+	if (log_limit_allows(&s->consumers.damaged, 1, STORE_CONSUMERS_LOG_WINDOW_NS, &held))
+		log_errorx("consumer does not read back conn=%llu channel=\"%s\" suppressed=%u",
+		    (unsigned long long)entry->conn_id, channel->conf->name, held);
+	return store_consumers_note_text(s, entry, STORE_CONSUMERS_DAMAGED);
+}
+
+static void
+store_consumers_log_lost(struct store *s, const struct inbox_entry *entry,
+    const struct store_channel *channel, uint64_t lost, uint64_t oldest)
+{
+	unsigned held;
+
+	if (log_limit_allows(&s->consumers.missed, 1, STORE_CONSUMERS_LOG_WINDOW_NS, &held))
+		log_warnx("consumer missed messages conn=%llu channel=\"%s\" lost=%llu "
+		    "oldest=%llu suppressed=%u", (unsigned long long)entry->conn_id,
+		    channel->conf->name, (unsigned long long)lost, (unsigned long long)oldest,
+		    held);
 }
 
 static int
@@ -114,10 +152,13 @@ store_consumers_start(struct store *s, struct state_txn *txn, const struct inbox
 	const struct log_bound bound = store_log_bound(channel->conf);
 	struct consumers_row row;
 	struct frame_view ranges;
-	uint64_t oldest;
+	uint64_t oldest, lost;
 	int rc, is_new;
 
-	if ((rc = is_new = store_consumers_find(s, txn, open, name, &row, &ranges)) < 0)
+	rc = is_new = store_consumers_find(s, txn, open, name, &row, &ranges);
+	if (rc == ERR_CORRUPT)
+		return store_consumers_refuse_damaged(s, entry, channel);
+	if (rc < 0)
 		return rc;
 	rc = log_oldest(&log, &channel->mark, &bound, clock_realtime_ns(), &oldest);
 	if (rc != 0)
@@ -130,7 +171,9 @@ store_consumers_start(struct store *s, struct state_txn *txn, const struct inbox
 		ranges.len = 0;
 	}
 	/* Copied before it is written, which moves the views. */
-	rc = store_consumers_note_row(s, entry, &row, &ranges, oldest);
+	rc = store_consumers_note_row(s, entry, &row, &ranges, oldest, &lost);
+	if (rc == 0 && lost > 0 && open->start == STORE_CONSUMERS_LEFT_OFF)
+		store_consumers_log_lost(s, entry, channel, lost, oldest);
 	if (rc == 0 && is_new && !s->is_old)
 		rc = consumers_put(txn, channel->number, name, &row, ranges.data);
 	return rc;

@@ -194,6 +194,44 @@ Test(store_consumers, what_is_not_kept_is_passed_over)
 	cr_assert(eq(int, drain_store(), ROLE_EXIT_OK));
 }
 
+/* Write LEN bytes where the consumer NAME is; the store process does not run. */
+static void
+damage(const char *name, const void *row, size_t len)
+{
+	uint8_t key[64] = { 0, 0, 0, 1 };
+	struct state_txn *txn;
+	struct state *store;
+	struct err err;
+
+	memcpy(key + 4, name, strlen(name));
+	cr_assert(eq(int, store_open(&store, conf.persist_dir, &err), 0), "%s", err.text);
+	cr_assert(eq(int, state_begin_write(store, &txn), 0));
+	cr_assert(eq(int, state_put(txn, STORE_CONSUMERS, key, 4 + strlen(name), row, len), 0));
+	cr_assert(eq(int, state_commit(txn), 0));
+	state_close(store);
+}
+
+/* Beginning at "now" would pass over everything that it has not had. */
+Test(store_consumers, one_that_does_not_read_back_says_where_it_begins)
+{
+	const struct event *event;
+
+	open_as("c", OLDEST, 0);
+	cr_assert(eq(int, drain_store(), ROLE_EXIT_OK));
+	damage("c", "damaged", 7);
+	spawn_store();
+	await_ready();
+	post_open(7, "c", LEFT_OFF, 0, 6);
+	event = &answers(5, 1)->list[0];
+	cr_assert(ne(u32, event->code, 0));
+	cr_assert(strstr(event->text, "begin anew") != NULL);
+	/* everybody else is served in the same turn, and so is it when it says where */
+	assert_text(open_as("d", LEFT_OFF, 0), "6");
+	assert_text(open_as("c", SEQUENCE, 3), "2");
+	assert_text(open_as("c", LEFT_OFF, 0), "2");
+	cr_assert(eq(int, drain_store(), ROLE_EXIT_OK));
+}
+
 /* Killed between its commit and its answers: the same answer. */
 Test(store_consumers, it_is_answered_by_the_successor)
 {
