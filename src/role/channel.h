@@ -32,6 +32,7 @@ struct subscription {
 	int is_listed;			/* in the connection's tree */
 	int is_live;			/* acknowledged: it may be delivered to */
 	int is_shed;			/* it fell behind: it will be ended */
+	int is_unreadable;		/* what it is to get does not read back: it as well */
 	int is_over;			/* its end is noted */
 	uint64_t base;			/* plain: delivery sequence = channel's sequence - BASE */
 	uint64_t next;			/* plain: channel's sequence that comes next */

@@ -33,6 +33,8 @@
 #define DELIVER_MESSAGES	2048
 
 #define DELIVER_LOG_WINDOW_NS	(10 * CLOCK_SECOND)
+#define DELIVER_UNREADABLE_TEXT \
+	"what the channel has stored does not read back here; a later message may"
 #define DELIVER_SHED_TEXT \
 	"the subscription fell behind what the channel keeps (keep_messages, keep_bytes, keep_age)"
 
@@ -282,8 +284,10 @@ deliver_pieces(struct delivery *run)
 		}
 		deliver_add(b, piece.data, piece.len);
 	}
-	if (rc != ERR_NOTFOUND)
+	if (rc != ERR_NOTFOUND) {
+		deliver_reset(b);
 		return rc;
+	}
 	if (buf_len(&c->out) > 0) {
 		if (deliver_keep_rest(c, b, 0, SIZE_MAX) != 0)
 			return ERR_NOMEM;
@@ -341,7 +345,8 @@ deliver_run(struct delivery *run, const struct log *log, const struct channel_ru
 		else if ((rc = deliver_pieces(run)) != 0)
 			break;
 	}
-	if (rc == 0)
+	/* What comes before a damaged row is good. */
+	if (rc == 0 || rc == ERR_CORRUPT)
 		deliver_write(run);
 	deliver_reset(run->batch);
 	log_close(reader);
@@ -362,6 +367,24 @@ deliver_shed(struct connection *c, struct subscription *s)
 		    (unsigned long long)c->peer->conn_id, (unsigned long long)s->id,
 		    s->channel->name, held);
 	s->is_shed = 1;		/* its end is written when the transaction is over */
+}
+
+/* The channel's log is damaged where S goes on; the connection's other subscriptions are not. 0; or
+ * ERR_CORRUPT when a part of the frame is in the output already. */
+static int
+deliver_give_up(struct connection *c, struct subscription *s)
+{
+	static struct log_limit limit;
+	unsigned held;
+
+	if (c->deliverer->is_blocked)
+		return 0;	/* what comes before it goes first */
+	if (log_limit_allows(&limit, 1, DELIVER_LOG_WINDOW_NS, &held))
+		log_errorx("channel \"%s\": what is stored does not read back conn=%llu "
+		    "subscription=%llu suppressed=%u", s->channel->name,
+		    (unsigned long long)c->peer->conn_id, (unsigned long long)s->id, held);
+	s->is_unreadable = 1;
+	return buf_len(&c->out) > 0 ? ERR_CORRUPT : 0;
 }
 
 /* What a durable subscription waits for is not kept any more: it goes on with what is. */
@@ -430,7 +453,7 @@ deliver_one(struct connection *c, struct deliverer *d, struct subscription *s, s
 	d->is_behind |= run.left == 0;
 	run.left = DELIVER_ONE_BYTES - run.left;
 	d->left -= run.left < d->left ? run.left : d->left;
-	return rc;
+	return rc == ERR_CORRUPT ? deliver_give_up(c, s) : rc;
 }
 
 static int
@@ -519,6 +542,8 @@ deliver_find_overtaken(struct connection *c, struct deliverer *d)
 		bound = channel_bound(s->channel);
 		if ((rc = deliver_log(c, d, s, &log)) == 0)
 			rc = log_keeps(&log, s->next, &d->row.mark, &bound, now, &time);
+		if (rc == ERR_CORRUPT)
+			continue;	/* said when it is its turn */
 		if (rc < 0)
 			return rc;
 		if (rc == 0) {
@@ -555,9 +580,14 @@ deliver_end_shed(struct connection *c)
 {
 	struct subscription *s, *next;
 
-	RB_FOREACH_SAFE(s, subscription_tree, &c->subscriptions, next)
-		if (s->is_shed && !s->is_over)
+	RB_FOREACH_SAFE(s, subscription_tree, &c->subscriptions, next) {
+		if (s->is_over)
+			continue;
+		if (s->is_unreadable)
+			subscription_end(c, s, FRAME_REASON_OTHER, DELIVER_UNREADABLE_TEXT);
+		else if (s->is_shed)
 			subscription_end(c, s, FRAME_REASON_SHED, DELIVER_SHED_TEXT);
+	}
 	turn_apply(c);
 }
 
@@ -649,7 +679,7 @@ deliver(struct connection *c)
 		return;
 	}
 	RB_FOREACH(s, subscription_tree, &c->subscriptions)
-		is_any_shed |= s->is_shed;
+		is_any_shed |= s->is_shed | s->is_unreadable;
 	if (is_any_shed)
 		deliver_end_shed(c);
 	if (!d->is_behind)
