@@ -226,6 +226,9 @@ store_write(struct store *s, int *is_tight)
 		return store_reread(s);
 	if (s->is_readonly && (rc = store_start_again(s)) != 0)
 		return rc;
+	/* What is acknowledged has to be there when the next process opens it. */
+	if (!store_is_in_place(s->store))
+		return ERR_SYSTEM;
 	if ((rc = state_begin_write(s->store, &txn)) != 0) {
 		s->is_broken = rc == ERR_CORRUPT;
 		return rc;

@@ -18,6 +18,9 @@
 #define STORE_FAULT_FULL	"the store is full; what it keeps is said by dispatch " \
 				"record_keep and by the channels' keep_ settings"
 
+#define STORE_FAULT_GONE	"the store was removed or replaced: put it back as it was, or " \
+				"restart liminald"
+
 void
 store_fault_text(const struct store *s, const char *what, char text[STORE_TEXT])
 {
@@ -106,16 +109,32 @@ store_fault_judge(struct store *s, int is_tight)
 		store_fault_clear(s);
 }
 
+/* LMDB's words, and what can be done about it. */
+static void
+store_fault_set_damaged(struct store *s)
+{
+	char what[STORE_TEXT / 2 + 8];	/* what store_fault_text() leaves room for */
+
+	snprintf(what, sizeof what, STATE_DAMAGED_TEXT " (%s)", state_error_text(s->store));
+	store_fault_set(s, FRAME_REASON_OTHER, what);
+}
+
 void
 store_fault_set_for(struct store *s, int rc)
 {
 	if (s->is_readonly)
 		return;		/* said already */
+	if (!store_is_in_place(s->store)) {
+		store_fault_set(s, FRAME_REASON_OTHER, STORE_FAULT_GONE);
+		return;
+	}
 	/* LMDB's own words for a full disk are often others. */
 	if (store_fault_disk_is_full(s))
 		store_fault_set_disk(s, "no space is left on the disk");
 	else if (rc == ERR_FULL)
 		store_fault_set(s, FRAME_REASON_PRESSURE, STORE_FAULT_FULL);
+	else if (rc == ERR_CORRUPT)
+		store_fault_set_damaged(s);
 	else
 		store_fault_set(s, FRAME_REASON_OTHER, rc == ERR_NOMEM ? "out of memory" :
 		    state_error_text(s->store));

@@ -104,7 +104,7 @@ store_start(struct store *s)
 	}
 	if ((rc = store_start_enter(s)) != 0) {
 		log_errorx("store cannot use persist_dir %s: %s", s->context->conf->persist_dir,
-		    rc == ERR_CORRUPT ? "it does not read back" : state_error_text(s->store));
+		    rc == ERR_CORRUPT ? STATE_DAMAGED_TEXT : state_error_text(s->store));
 		return rc;
 	}
 	s->history.trim_at_ns = 0;	/* retention may have become shorter */

@@ -412,6 +412,25 @@ env_last_page(struct state *state, uint64_t *page)
 }
 
 int
+env_is_in_place(struct state *state)
+{
+	struct stat mine, named;
+	char file[PATH_MAX];
+	const char *dir;
+	int fd, n;
+
+	if (mdb_env_get_fd(state->mdb, &fd) != 0 || fstat(fd, &mine) == -1 ||
+	    mdb_env_get_path(state->mdb, &dir) != 0)
+		return 1;
+	n = snprintf(file, sizeof file, "%s/data.mdb", dir);
+	if (n < 0 || (size_t)n >= sizeof file)
+		return 1;
+	if (stat(file, &named) == -1)
+		return errno != ENOENT && errno != ENOTDIR;
+	return named.st_dev == mine.st_dev && named.st_ino == mine.st_ino;
+}
+
+int
 env_grow_ahead(struct state *state, size_t ahead, size_t chunk)
 {
 	uint64_t last = 0, end;

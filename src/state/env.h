@@ -17,8 +17,7 @@
 #include "state/state.h"
 
 /* Behind what LMDB says of a damaged durable environment. */
-#define ENV_DAMAGED	" (it is damaged: put a copy in its place, or move it away to begin an " \
-			"empty one)"
+#define ENV_DAMAGED	" (" STATE_DAMAGED_TEXT ")"
 
 struct MDB_env;
 struct MDB_txn;
@@ -81,6 +80,9 @@ int	env_open(struct state **state, const struct env_kind *kind, const char *path
 /* The end of a transaction without what the state does about inboxes and wakes. */
 int	env_commit(struct state_txn *txn);
 void	env_abort(struct state_txn *txn);
+
+/* Is the file that STATE has open the one that its path names? 1 also when that cannot be said. */
+int	env_is_in_place(struct state *state);
 
 /* The last page that the file uses, and how many pages of it are free. */
 int	env_last_page(struct state *state, uint64_t *page);

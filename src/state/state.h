@@ -43,6 +43,10 @@ extern const char *const state_table_names[STORE_TABLES_END];
 #define STATE_FULL_TEXT \
 	"the server's state is full: the operator has to give runtime_dir more room"
 
+/* What an operator can do about a store that does not read back. */
+#define STATE_DAMAGED_TEXT \
+	"it is damaged: put a copy in its place, or move it away to begin an empty one"
+
 struct state;		/* an open environment; one per process */
 struct state_txn;	/* a transaction; at most one at a time per environment and process */
 struct state_cursor;

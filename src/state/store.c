@@ -141,6 +141,12 @@ store_open_readonly(struct state **store, const char *persist_dir, struct err *e
 	return store_open_existing(store, persist_dir, 1, err);
 }
 
+int
+store_is_in_place(struct state *store)
+{
+	return env_is_in_place(store);
+}
+
 void
 store_grow_ahead(struct state *store)
 {

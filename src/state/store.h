@@ -32,6 +32,10 @@ int	store_create_sized(const char *persist_dir, uint32_t max_connections, size_t
 int	store_open(struct state **store, const char *persist_dir, struct err *err);
 int	store_open_readonly(struct state **store, const char *persist_dir, struct err *err);
 
+/* Is the store where whoever opens it next will look for it? Not when it was removed, moved or replaced: what is
+ * written then is lost with this process. */
+int	store_is_in_place(struct state *store);
+
 /* Have the file grow before it has to (state/env.h). For the store process, between transactions; a
  * disk that is full is not this call's business: the next commit will tell. */
 void	store_grow_ahead(struct state *store);

@@ -270,6 +270,28 @@ Test(store_full, a_store_that_can_only_be_read_is_said_until_it_can_be_written)
 	umount2(store_dir, MNT_DETACH);
 }
 
+/* What is written to a store that was moved away would be lost with the process. */
+Test(store_full, a_store_that_was_moved_is_said_until_it_is_back)
+{
+	char moved[sizeof store_dir + 8];
+
+	snprintf(moved, sizeof moved, "%s.moved", store_dir);
+	spawn_store();
+	await_ready();
+	connect_to(5);
+	assert_text(publish_large(DURABLE, 10), "1:S");
+	cr_assert(eq(int, rename(store_dir, moved), 0));
+	assert_refusal(publish_large(DURABLE, 10), "put it back");
+	cr_assert(eq(int, mkdir(store_dir, 0700), 0));
+	assert_refusal(publish_large(DURABLE, 10), "put it back");
+	cr_assert(eq(int, dispatch(), FRAME_REASON_OTHER));
+	cr_assert(eq(int, rmdir(store_dir), 0));
+	cr_assert(eq(int, rename(moved, store_dir), 0));
+	await_room(DURABLE, 10);
+	cr_assert(eq(u64, channel_row(DURABLE).mark.head, 2));
+	cr_assert(eq(int, drain_store(), ROLE_EXIT_OK));
+}
+
 /* The state has no room for copies, because somebody does not read: what is durable goes on. */
 Test(store_full, copies_give_way_when_the_state_is_full)
 {
