@@ -298,8 +298,8 @@ publish_find(struct connection *c, struct publisher *p, const struct frame_view 
 {
 	const struct conf_channel *last = p->last;
 
-	if (last != NULL && memcmp(last->name, name->data, name->len) == 0 &&
-	    last->name[name->len] == '\0')
+	if (last != NULL && last->name_len == name->len &&
+	    memcmp(last->name, name->data, name->len) == 0)
 		return last;
 	return p->last = conf_channel_find(c->conf, name->data, name->len);
 }

@@ -46,11 +46,18 @@ $c->expect('PublishError', { message => qr/'c'/ }, 'the answers come in the orde
 $c->send('Publish', channel => $_, payload => 'x')->expect('PublishError', { code => R_NO_CHANNEL, message => "channel '$_' is not configured" },
     'names are compared whole') for 'Fast', 'fas', 'fastx', "fast\0", ' fast', 'fast ';
 
+my $other = $d->client(name => 'other');
+for my $name ('fastest' x 36, 'f', "fast\0", 'fas') {
+	$other->publish('fast', 'x');
+	$other->send('Publish', channel => $name, payload => 'x');
+	$other->expect('PublishError', { code => R_NO_CHANNEL, message => "channel '$name' is not configured" }, 'also behind one that is there');
+}
+
 $c->send_all(map { ['Publish', channel => $_] } qw(a fast b kept c fast));
 my @answers = map { $c->next_frame // { type => 'nothing' } } 1 .. 6;
 is_deeply [map { $_->{message} // $_->{type} } @answers],
     ["channel 'a' is not configured", 'PublishAck', "channel 'b' is not configured", 'PublishAck', "channel 'c' is not configured", 'PublishAck'],
     'beside those that are: each its answer, in order';
-is_deeply [sort map { $_->{message_id} // () } @answers], [1, 2, 3], 'errors use no message id';
+is_deeply [sort map { $_->{message_id} // () } @answers], [5, 6, 7], 'errors use no message id';
 
 finish_testing;
