@@ -3,7 +3,7 @@
  * to turn.c.
  *
  *	channel.c	answers that are the same for all; the channel of a name
- *	publish.c	Publish: a turn's batch, its append or its way to the store, its acknowledgements
+ *	publish.h	Publish: its files are named there
  *	route.c		schema, rules: what a message leads to
  *	subscription.c	Subscribe, Unsubscribe; whose news are waited for
  *	deliver.c	Deliver frames, from the log to the socket

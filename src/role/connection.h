@@ -464,7 +464,7 @@ void	registration_continue(struct connection *c);	/* after answers were noted */
 int64_t	registration_next_deadline(struct connection *c);
 void	registration_expire(struct connection *c, int64_t now_ns);
 
-/* publish.c */
+/* publish.h names the files */
 void	channel_publish_frame(struct connection *c, const struct frame *frame);
 /* FRAME was not consumed by the notifier: it is noted for this turn, or refused. Its bytes must stay until
  * the turn is applied. Not inside a transaction; every Publish comes here, once, in the order of its connection. */
