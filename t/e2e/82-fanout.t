@@ -85,7 +85,7 @@ my @publishers = map { flow_publisher($d->client(name => "p$_"), 'news', who => 
 		Liminal::Flow::_fill($_) for grep { $_->{sent} < $_->{n} } @publishers;
 		my $acked = 0;
 		$acked += $_->{acked} for @publishers;
-		if ($step < 8 && $acked > $all * ($step + 1) / 10) {
+		while ($step < 8 && $acked > $all * ($step + 1) / 10) {
 			$going[$step]{client}->hang_up;
 			kill 'KILL', $pid{ $killed[$step] } if $step < 4;
 			my $c = $d->connect(name => "late$step");
