@@ -56,7 +56,7 @@ publish_note(struct connection *c, const struct conf_channel *channel, const str
 	struct publisher *p = c->publisher;
 	struct published *item;
 
-	if (!is_routed && buf_len(&p->streams) > 0)
+	if (!is_routed && (p->store_streams & publish_stream_bit(frame->stream)))
 		turn_apply(c);		/* what the store gets comes before it */
 	if (p->n == p->size && publish_grow(p) != 0)
 		return ERR_NOMEM;
@@ -67,6 +67,7 @@ publish_note(struct connection *c, const struct conf_channel *channel, const str
 	item = &p->items[p->n++];
 	item->channel = channel_number(c, channel);
 	item->stream = frame->stream;
+	p->state_streams |= publish_stream_bit(frame->stream);
 	item->is_routed = (uint8_t)is_routed;
 	item->has_key = (uint8_t)frame->u.publish.key.present;
 	item->key = frame->u.publish.key.view;
@@ -87,12 +88,14 @@ publish_note_for_store(struct connection *c, const struct conf_channel *channel,
 	};
 	struct publisher *p = c->publisher;
 
-	if (!is_routed && (p->n > 0 || buf_len(&p->body) >= PUBLISH_ENTRY))
+	if (!is_routed && ((p->state_streams & publish_stream_bit(frame->stream)) ||
+	    buf_len(&p->body) >= PUBLISH_ENTRY))
 		turn_apply(c);
 	if (buf_len(&p->streams) == 0 && turn_add(c, INTENT_APPEND) == NULL)
 		return ERR_NOMEM;
 	if (!is_routed && buf_append(&p->streams, &frame->stream, sizeof frame->stream) != 0)
 		return ERR_NOMEM;
+	p->store_streams |= publish_stream_bit(frame->stream);
 	return publication_add(&p->body, &item);
 }
 

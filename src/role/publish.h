@@ -51,12 +51,14 @@ struct publisher {
 	struct log_message *messages, *gathered;
 	size_t n, size;
 	uint64_t first_id;
+	uint64_t state_streams;			/* a bit for each of theirs; several share one */
 	struct publisher_channel *channels;	/* by number */
 	const struct conf_channel *last;	/* that was published to */
 
 	/* The turn's, for the store. */
 	struct buf body;
 	struct buf streams;			/* uint32_t each */
+	uint64_t store_streams;			/* a bit for each */
 	int is_used;				/* since publish_tidy() */
 
 	struct publish_queue waiting;		/* oldest first */
@@ -64,6 +66,14 @@ struct publisher {
 	size_t waiting_bytes, behind_bytes;
 	int is_answering;			/* what the store has answered: it waits for nothing */
 };
+
+/* What of a turn goes to the state and what goes to the store is told apart by streams, so that answers on
+ * one keep their order: one with bits in both makes two turns. */
+static inline uint64_t
+publish_stream_bit(uint32_t stream)
+{
+	return UINT64_C(1) << stream % 64;
+}
 
 static inline int
 publish_is_acknowledged(const struct published *item)

@@ -18,12 +18,6 @@
 #define PUBLISH_KEYS_TEXT \
 	"the channel remembers as many idempotency keys as its dedup_keys allows"
 
-static uint64_t
-publish_stream_bit(uint32_t stream)
-{
-	return UINT64_C(1) << stream % 64;
-}
-
 static int
 publish_has_stream(const struct publish_batch *batch, uint32_t stream)
 {
@@ -140,6 +134,7 @@ publish_done(struct connection *c, struct intent *intent)
 		publish_wake(c);
 	}
 	p->n = 0;
+	p->state_streams = 0;
 }
 
 /* Through the store. */
@@ -194,6 +189,7 @@ publish_done_append(struct connection *c, struct intent *intent)
 	}
 	buf_consume(&p->body, buf_len(&p->body));
 	buf_consume(&p->streams, buf_len(&p->streams));
+	p->store_streams = 0;
 }
 
 static void
