@@ -93,7 +93,7 @@ publish_acknowledge(struct connection *c, uint32_t stream, uint64_t id, int is_d
 	c->frames_out++;
 }
 
-/* TEXT: of PUBLICATION_REFUSED. *ID moves with each that is acknowledged. */
+/* TEXT: for PUBLICATION_REFUSED. *ID moves with each that is acknowledged. */
 static void
 publish_answer(struct connection *c, uint32_t stream, unsigned outcome, uint64_t *id,
     const char *text, size_t len)
@@ -203,15 +203,13 @@ publish_appended_each(struct connection *c, const struct publish_batch *batch, c
 
 	if (len >= sizeof answer)
 		memcpy(&answer, body, sizeof answer);
-	if (len < sizeof answer || answer.n != batch->n ||
-	    len - sizeof answer != (size_t)answer.n + answer.text_len) {
+	if (len < sizeof answer || answer.n != batch->n || len - sizeof answer != answer.n) {
 		connection_end(c, ROLE_EXIT_STATE, "an answer of the store cannot be read");
 		return;
 	}
 	id = answer.first_id;
 	for (i = 0; i < batch->n; i++)
-		publish_answer(c, batch->streams[i], outcomes[i], &id,
-		    (const char *)outcomes + answer.n, answer.text_len);
+		publish_answer(c, batch->streams[i], outcomes[i], &id, "", 0);
 	board_count(c->mine, BOARD_PUBLISHED, id - answer.first_id);
 }
 

@@ -92,7 +92,6 @@ struct store_publication {
 	size_t first, n;		/* items */
 	uint32_t n_published;
 	int is_unreadable;
-	uint64_t n_acknowledged;
 };
 
 struct store_publish {

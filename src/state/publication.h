@@ -38,14 +38,14 @@ enum publication_outcome {
 	PUBLICATION_DELIVERED,		/* acknowledged; a subscription was there to take it */
 	PUBLICATION_DUPLICATE,		/* acknowledged; its key was known */
 	PUBLICATION_KEYS_FULL,		/* refused: the channel remembers as many keys as it may */
-	PUBLICATION_REFUSED,		/* refused: see the text */
+	PUBLICATION_REFUSED,		/* refused with the rest of its turn; never of an answer */
 };
 
 /* ENTRY.code of INBOX_APPENDED is 0, or the wire's reason for all of them and the body is its text. */
 struct publication_answer {
 	uint64_t first_id;		/* of the acknowledged ones, in order */
 	uint32_t n;
-	uint32_t text_len;		/* of the text behind the outcomes, for PUBLICATION_REFUSED */
+	uint32_t pad;
 };
 
 #endif
