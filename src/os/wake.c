@@ -3,6 +3,7 @@
 #include <sys/un.h>
 
 #include <errno.h>
+#include <poll.h>
 #include <stddef.h>
 #include <string.h>
 #include <unistd.h>
@@ -23,6 +24,7 @@ wake_open(struct wake *wake, struct board *board, uint32_t slot, struct err *err
 
 	wake->board = board;
 	wake->mine = &board->slots[slot];
+	wake->send_fd = -1;
 	wake->fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	if (wake->fd == -1)
 		return err_sys(err, errno, "wake socket");
@@ -52,6 +54,9 @@ wake_close(struct wake *wake)
 	atomic_store(&wake->mine->wake_ready, 0);
 	close(wake->fd);
 	wake->fd = -1;
+	if (wake->send_fd != -1)
+		close(wake->send_fd);
+	wake->send_fd = -1;
 }
 
 enum wake_kind
@@ -63,6 +68,34 @@ wake_drain(struct wake *wake)
 	if (recv(wake->fd, &byte, sizeof(byte), MSG_DONTWAIT) != sizeof(byte))
 		return WAKE_NOTHING;
 	return byte == WAKE_ANSWER ? WAKE_ANSWER : WAKE_POKE;
+}
+
+static ssize_t
+wake_send_bytes(const struct wake *wake, const struct sockaddr_un *sun, const void *bytes,
+    size_t len)
+{
+	return sendto(wake->send_fd != -1 ? wake->send_fd : wake->fd, bytes, len,
+	    MSG_DONTWAIT | MSG_NOSIGNAL, (const struct sockaddr *)sun,
+	    offsetof(struct sockaddr_un, sun_path) + BOARD_WAKE_NAME_SIZE);
+}
+
+/* Is it the own buffer that is full? Then go on with a socket whose buffer is not; what lies in the targets'
+ * stays there. 1: worth another try. */
+static int
+wake_renew(struct wake *wake)
+{
+	struct pollfd mine = { .events = POLLOUT };
+	int fd;
+
+	mine.fd = wake->send_fd != -1 ? wake->send_fd : wake->fd;
+	if (poll(&mine, 1, 0) != 0)
+		return 0;
+	if ((fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0)) == -1)
+		return 0;
+	if (wake->send_fd != -1)
+		close(wake->send_fd);
+	wake->send_fd = fd;
+	return 1;
 }
 
 int
@@ -79,11 +112,12 @@ wake_send_to(struct wake *wake, uint32_t slot, uint64_t conn_id, const void *byt
 	memcpy(sun.sun_path, target->wake_name, BOARD_WAKE_NAME_SIZE);
 	if (atomic_load(&target->conn_id) != conn_id)
 		return ERR_BUSY;
-	/* Every failure is an answer: it is gone (ECONNREFUSED) or awake already (EAGAIN). */
-	if (sendto(wake->fd, bytes, len, MSG_DONTWAIT | MSG_NOSIGNAL, (struct sockaddr *)&sun,
-	    offsetof(struct sockaddr_un, sun_path) + BOARD_WAKE_NAME_SIZE) == -1)
-		return ERR_BUSY;
-	return 0;
+	if (wake_send_bytes(wake, &sun, bytes, len) != -1)
+		return 0;
+	/* Every other failure is an answer: it is gone (ECONNREFUSED) or awake already (EAGAIN). */
+	if (errno == EAGAIN && wake_renew(wake) && wake_send_bytes(wake, &sun, bytes, len) != -1)
+		return 0;
+	return ERR_BUSY;
 }
 
 static void

@@ -4,7 +4,8 @@
  * Each process that can be woken owns one Unix datagram socket, bound to an abstract name that the
  * kernel picks (nobody can take it beforehand) and that its board record tells. A
  * poke is one byte, without blocking. It means "look again", never "one more item"; a
- * full socket means that the target is awake already.
+ * full socket means that the target is awake already. What was sent and not yet taken fills the sender's
+ * buffer as well, after some hundred targets: then another socket sends the rest.
  *
  * The sleeper's side: wake_will_sleep(), look at the inbox once more, poll, then wake_is_awake().
  * The waker's side: commit, then wake_poke(), which leaves the poke out when the
@@ -23,6 +24,7 @@ struct wake {
 	struct board *board;
 	struct board_slot *mine;
 	int fd;			/* poll for reading; owned */
+	int send_fd;		/* what pokes go out by once FD's buffer was full; owned, -1 = FD */
 };
 
 /* Open this process's socket and publish its name in slot SLOT. 0 or ERR_SYSTEM. */

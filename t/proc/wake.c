@@ -59,6 +59,34 @@ Test(wake, only_a_sleeper_is_poked)
 	wake_close(&two);
 }
 
+/* What nobody has taken yet lies in the sender's buffer, which takes some hundred. */
+Test(wake, all_of_many_sleepers_are_poked)
+{
+	enum { N = 900 };
+	struct board *board = board_create(N + 2);
+	struct wake one, *others = calloc(N, sizeof *others);
+	uint32_t i, n = 0;
+
+	cr_assert(ne(ptr, board, NULL));
+	cr_assert(ne(ptr, others, NULL));
+	board_take(board, 0, BOARD_CONNECTION, 1);
+	cr_assert(zero(int, wake_open(&one, board, 0, NULL)));
+	for (i = 0; i < N; i++) {
+		board_take(board, i + 1, BOARD_CONNECTION, 100 + i);
+		cr_assert(zero(int, wake_open(&others[i], board, i + 1, NULL)));
+		wake_will_sleep(&others[i]);
+	}
+	for (i = 0; i < N; i++)
+		wake_poke(&one, i + 1, 100 + i);
+	for (i = 0; i < N; i++) {
+		n += is_readable(others[i].fd, 0) == 1;
+		wake_close(&others[i]);
+	}
+	cr_expect(eq(u32, n, N));
+	wake_close(&one);
+	free(others);
+}
+
 Test(wake, another_connection_in_the_slot_is_left_alone)
 {
 	struct board *board = two_records();
