@@ -6,7 +6,7 @@
  *	publish.h	Publish: its files are named there
  *	route.c		schema, rules: what a message leads to
  *	subscription.c	Subscribe, Unsubscribe; whose news are waited for
- *	deliver.c	Deliver frames, from the log to the socket
+ *	deliver.h	Deliver frames: its files are named there
  *	consumer.c	durable subscriptions: cursor, what is outstanding, verdicts, redelivery
  */
 #ifndef LIMINAL_ROLE_CHANNEL_H
