@@ -43,14 +43,6 @@ struct subscription {
 /* A run of messages to be delivered: COUNT from FIRST on. */
 struct channel_run { uint64_t first, count; };
 
-/* What a channel keeps, for state/log.h. */
-static inline struct log_bound
-channel_bound(const struct conf_channel *channel)
-{
-	return (struct log_bound){ channel->keep_messages, channel->keep_bytes,
-	    channel->keep_age_ns };
-}
-
 RB_PROTOTYPE(subscription_tree, subscription, link, subscription_compare)
 
 /* channel.c */

@@ -137,7 +137,7 @@ deliver_next(struct subscription *s, int64_t now, struct channel_run *what)
 static int
 deliver_one(struct connection *c, struct deliverer *d, struct subscription *s, struct log *log)
 {
-	const struct log_bound bound = channel_bound(s->channel);
+	const struct log_bound bound = channels_bound(s->channel);
 	struct delivery run = {
 		.c = c, .d = d, .batch = deliver_batch(c, d), .s = s, .left = DELIVER_ONE_BYTES
 	};
@@ -253,7 +253,7 @@ deliver_find_overtaken(struct connection *c, struct deliverer *d)
 			return rc;
 		if (s->next > s->head)
 			continue;
-		bound = channel_bound(s->channel);
+		bound = channels_bound(s->channel);
 		if ((rc = deliver_log(c, d, s, &log)) == 0)
 			rc = log_keeps(&log, s->next, &d->row.mark, &bound, now, &time);
 		if (rc == ERR_CORRUPT)

@@ -65,7 +65,7 @@ publish_apply_channel(struct connection *c, struct state_txn *txn, size_t first,
 	uint32_t number = p->items[first].channel;
 	const struct conf_channel *channel = &c->conf->channels[number];
 	const struct log log = { txn, STATE_MESSAGES, number };
-	const struct log_bound bound = channel_bound(channel);
+	const struct log_bound bound = channels_bound(channel);
 	struct channels_row row;
 	size_t i, n = 0;
 	int rc;
@@ -117,7 +117,7 @@ publish_apply_refusal(struct connection *c, struct state_txn *txn, struct intent
 			continue;
 		if ((rc = channels_get(txn, log.channel, &row)) != 0)
 			break;
-		bound = channel_bound(&c->conf->channels[log.channel]);
+		bound = channels_bound(&c->conf->channels[log.channel]);
 		rc = log_trim(&log, &row.mark, &bound, row.n_subscriptions > 0 ?
 		    p->channels[log.channel].consumed : UINT64_MAX, clock_realtime_ns(),
 		    PUBLISH_TRIM);

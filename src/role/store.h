@@ -213,7 +213,6 @@ void	store_log_aborted(struct store *s);
 /* In the state: the heads that have moved; and it was committed. */
 int	store_log_tell(struct store *s, struct state_txn *txn);
 void	store_log_told(struct store *s);
-struct log_bound store_log_bound(const struct conf_channel *channel);
 
 /* store_publish.c */
 void	store_publish_begin(struct store *s);

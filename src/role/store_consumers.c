@@ -9,6 +9,7 @@
 
 #include "base/clock.h"
 #include "role/store.h"
+#include "state/channels.h"
 #include "state/connections.h"
 #include "state/consumers.h"
 
@@ -149,7 +150,7 @@ store_consumers_start(struct store *s, struct state_txn *txn, const struct inbox
 {
 	const struct store_channel *channel = &s->log.channels[open->channel];
 	const struct log log = { txn, STORE_MESSAGES, channel->number };
-	const struct log_bound bound = store_log_bound(channel->conf);
+	const struct log_bound bound = channels_bound(channel->conf);
 	struct consumers_row row;
 	struct frame_view ranges;
 	uint64_t oldest, lost;

@@ -32,13 +32,6 @@
 /* A channel whose rows do not read back is not looked at again before. */
 #define STORE_LOG_BAD_NS	(60 * CLOCK_SECOND)
 
-struct log_bound
-store_log_bound(const struct conf_channel *channel)
-{
-	return (struct log_bound){ channel->keep_messages, channel->keep_bytes,
-	    channel->keep_age_ns };
-}
-
 /* The beginning. */
 
 static int
@@ -230,7 +223,7 @@ store_log_keep_messages(struct store *s, struct state_txn *txn, uint32_t number,
 {
 	struct store_channel *channel = &s->log.channels[number];
 	const struct log log = { txn, STORE_MESSAGES, channel->number };
-	const struct log_bound bound = store_log_bound(channel->conf);
+	const struct log_bound bound = channels_bound(channel->conf);
 	struct log_mark mark = channel->is_changed ? channel->next : channel->mark;
 	int rc, n;
 

@@ -384,7 +384,7 @@ store_publish_copy(struct store *s, struct state_txn *txn, uint32_t number,
 	const struct store_channel *channel = &s->log.channels[number];
 	const struct log_message *messages = s->publish.sorted + channel->first;
 	const struct log log = { txn, STATE_MESSAGES, number };
-	const struct log_bound bound = store_log_bound(channel->conf);
+	const struct log_bound bound = channels_bound(channel->conf);
 	int64_t now = clock_realtime_ns();
 	uint64_t consumed = UINT64_MAX;
 	int rc = 0, is_skipped = row->n_subscriptions == 0 || state_is_crowded(txn);

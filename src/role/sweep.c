@@ -48,22 +48,13 @@ sweep_consumed(const struct board *board, struct state_txn *txn, uint32_t number
 	return rc;
 }
 
-static struct log_bound
-sweep_bound(const struct sweep *sweep, uint32_t number)
-{
-	const struct conf_channel *channel = &sweep->conf->channels[number];
-
-	return (struct log_bound){ channel->keep_messages, channel->keep_bytes,
-	    channel->keep_age_ns };
-}
-
 /* Is there something to remove? 1, 0 or a negative code. */
 static int
 sweep_is_due(const struct sweep *sweep, struct state_txn *txn, uint32_t number, int64_t now_ns)
 {
 	const struct log log = { txn, STATE_MESSAGES, number };
 	const struct keys keys = { txn, KEYS_IN_STATE, number };
-	const struct log_bound bound = sweep_bound(sweep, number);
+	const struct log_bound bound = channels_bound(&sweep->conf->channels[number]);
 	struct channels_row row;
 	uint64_t consumed;
 	int64_t next_ns;
@@ -101,7 +92,7 @@ sweep_find(const struct sweep *sweep, uint32_t *number, uint32_t end, int64_t no
 static int
 sweep_one(const struct sweep *sweep, uint32_t number, int64_t now_ns)
 {
-	const struct log_bound bound = sweep_bound(sweep, number);
+	const struct log_bound bound = channels_bound(&sweep->conf->channels[number]);
 	struct state_txn *txn;
 	struct keys keys = { .place = KEYS_IN_STATE, .channel = number };
 	uint64_t consumed;

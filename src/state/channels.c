@@ -135,9 +135,7 @@ channels_create_rows(struct state_txn *txn, const struct conf *conf)
 		row.version = CHANNELS_VERSION;
 		row.is_durable = conf->channels[i].durable;
 		row.mark.first = 1;
-		row.bound.messages = conf->channels[i].keep_messages;
-		row.bound.bytes = conf->channels[i].keep_bytes;
-		row.bound.age_ns = conf->channels[i].keep_age_ns;
+		row.bound = channels_bound(&conf->channels[i]);
 		/* The configuration takes no longer name. */
 		strncpy(row.name, conf->channels[i].name, sizeof row.name - 1);
 		rc = channels_put(txn, i, &row);

@@ -36,6 +36,14 @@ struct channels_row {
 int	channels_create(const char *runtime_dir, const struct conf *conf, struct err *err);
 
 /* ERR_NOTFOUND: the configuration has no such channel. */
+/* What the configuration has it keep. */
+static inline struct log_bound
+channels_bound(const struct conf_channel *channel)
+{
+	return (struct log_bound){ channel->keep_messages, channel->keep_bytes,
+	    channel->keep_age_ns };
+}
+
 int	channels_get(struct state_txn *txn, uint32_t number, struct channels_row *row);
 int	channels_put(struct state_txn *txn, uint32_t number, const struct channels_row *row);
 int	channels_each(struct state_txn *txn,
