@@ -28,31 +28,6 @@ post(uint64_t conn_id, uint64_t request, struct step_spec spec)
 	commit(txn);
 }
 
-/* Wait for the answers to N requests of CONN_ID and take them. */
-static const struct events *
-answers(uint64_t conn_id, unsigned n)
-{
-	int64_t give_up_ns = clock_now_ns() + PATIENCE_NS;
-	struct pollfd fd = { .fd = fixture_wake.fd, .events = POLLIN };
-	const struct events *events;
-	struct state_txn *txn;
-
-	for (;;) {
-		wake_will_sleep(&fixture_wake);
-		events = inbox_of(conn_id);
-		if (events->n >= n)
-			break;
-		cr_assert(clock_now_ns() < give_up_ns, "%u answers, not %u", events->n, n);
-		poll(&fd, 1, 1000);
-		wake_drain(&fixture_wake);
-	}
-	wake_is_awake(&fixture_wake);
-	txn = write_begin();
-	cr_assert(eq(int, inbox_remove(txn, conn_id, UINT64_MAX), 0));
-	commit(txn);
-	return events;
-}
-
 static void
 open_readonly(void)
 {

@@ -156,4 +156,29 @@ proc_fini(void)
 	store_remove_dir();
 }
 
+/* Wait for N entries in CONN_ID's inbox and take them. */
+static inline const struct events *
+answers(uint64_t conn_id, unsigned n)
+{
+	int64_t give_up_ns = clock_now_ns() + PATIENCE_NS;
+	struct pollfd fd = { .fd = fixture_wake.fd, .events = POLLIN };
+	const struct events *events;
+	struct state_txn *txn;
+
+	for (;;) {
+		wake_will_sleep(&fixture_wake);
+		events = inbox_of(conn_id);
+		if (events->n >= n)
+			break;
+		cr_assert(clock_now_ns() < give_up_ns, "%u answers, not %u", events->n, n);
+		poll(&fd, 1, 1000);
+		wake_drain(&fixture_wake);
+	}
+	wake_is_awake(&fixture_wake);
+	txn = write_begin();
+	cr_assert(eq(int, inbox_remove(txn, conn_id, UINT64_MAX), 0));
+	commit(txn);
+	return events;
+}
+
 #endif

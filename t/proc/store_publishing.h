@@ -133,31 +133,6 @@ publish(uint64_t conn_id, uint64_t request, const char *spec)
 	commit(txn);
 }
 
-/* Wait for N entries in CONN_ID's inbox and take them. */
-static inline const struct events *
-answers(uint64_t conn_id, unsigned n)
-{
-	int64_t give_up_ns = clock_now_ns() + PATIENCE_NS;
-	struct pollfd fd = { .fd = fixture_wake.fd, .events = POLLIN };
-	const struct events *events;
-	struct state_txn *txn;
-
-	for (;;) {
-		wake_will_sleep(&fixture_wake);
-		events = inbox_of(conn_id);
-		if (events->n >= n)
-			break;
-		cr_assert(clock_now_ns() < give_up_ns, "%u answers, not %u", events->n, n);
-		poll(&fd, 1, 1000);
-		wake_drain(&fixture_wake);
-	}
-	wake_is_awake(&fixture_wake);
-	txn = write_begin();
-	cr_assert(eq(int, inbox_remove(txn, conn_id, UINT64_MAX), 0));
-	commit(txn);
-	return events;
-}
-
 /* An answer in a line: "3:SD=" is first id 3; stored, delivered, a duplicate; F: keys full. A
  * refusal is its text. */
 static inline const char *
