@@ -143,9 +143,8 @@ Test(store_full, one_that_is_too_large_does_not_stop_the_others)
 /* It was refused, and the process died before it could say so. */
 Test(store_full, a_refusal_is_not_taken_for_a_success)
 {
-	int64_t give_up_ns = clock_now_ns() + PATIENCE_NS;
 	struct state_txn *lock;
-	uint64_t number, head;
+	uint64_t head;
 
 	small_store();
 	spawn_store();
@@ -155,14 +154,7 @@ Test(store_full, a_refusal_is_not_taken_for_a_success)
 	head = channel_row(DURABLE).mark.head;
 	stop_store();
 	publish(5, ++request, "0:a 2:b");
-	look_readonly();
-	number = state_last_number(store_env);
-	lock = write_begin();
-	kill(store_pid, SIGCONT);
-	while (state_last_number(store_env) == number) {
-		cr_assert(clock_now_ns() < give_up_ns);
-		usleep(1000);
-	}
+	lock = hold_answers();
 	kill_store();
 	state_abort(lock);
 	/* the successor has more to do with, and does not believe that it is done */
@@ -221,11 +213,9 @@ mount_store(unsigned long flags)
  * itself. */
 Test(store_full, a_store_that_can_only_be_read_is_said_until_it_can_be_written)
 {
-	int64_t give_up_ns = clock_now_ns() + PATIENCE_NS;
 	struct state_txn *lock, *txn;
 	struct err err = { 0 };
 	char text[256];
-	uint64_t number;
 
 	if (unshare(CLONE_NEWNS) == -1 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) == -1 ||
 	    mount_store(0) == -1)
@@ -237,14 +227,7 @@ Test(store_full, a_store_that_can_only_be_read_is_said_until_it_can_be_written)
 	subscribe(5, COPIES);
 	stop_store();
 	publish(5, ++request, "0#k:a 3>b 0#k:c");
-	look_readonly();
-	number = state_last_number(store_env);
-	lock = write_begin();
-	kill(store_pid, SIGCONT);
-	while (state_last_number(store_env) == number) {
-		cr_assert(clock_now_ns() < give_up_ns);
-		usleep(1000);
-	}
+	lock = hold_answers();
 	kill_store();
 	state_close(store_env);
 	store_env = NULL;

@@ -187,6 +187,26 @@ look_readonly(void)
 	cr_assert(eq(int, store_open_readonly(&store_env, store_dir, &err), 0), "%s", err.text);
 }
 
+/* Let the store process, which was stopped, commit what was posted, and keep it from answering: it waits for
+ * the state's write lock, which is the test's from here on. */
+static inline struct state_txn *
+hold_answers(void)
+{
+	int64_t give_up_ns = clock_now_ns() + PATIENCE_NS;
+	struct state_txn *lock;
+	uint64_t number;
+
+	look_readonly();
+	number = state_last_number(store_env);
+	lock = write_begin();
+	kill(store_pid, SIGCONT);
+	while (state_last_number(store_env) == number) {
+		cr_assert(clock_now_ns() < give_up_ns, "nothing is committed");
+		usleep(1000);
+	}
+	return lock;
+}
+
 /* The payloads of a log, in order, with what came before the first: "3 a b c" begins with
  * message 3. */
 static inline const char *
